@@ -112,6 +112,11 @@ fn made(items: &[(When, Happening)]) -> Script {
     }
 }
 
+/// One machine of each scope may begin these stages within a day, and two of all.
+fn one_of(stages: Vec<Stage>) -> Allowed {
+    Allowed { each: 1, everywhere: 2, days: 1, stages, scopes: Vec::new(), percent: None }
+}
+
 #[test]
 fn what_takes_something_else_before_it_comes_in_runs_that_were_made_for_it() {
     let begin = (When::Step(0), Happening::Delete(0, 0));
@@ -130,6 +135,10 @@ fn what_takes_something_else_before_it_comes_in_runs_that_were_made_for_it() {
         (When::Step(2_000), Happening::Resume),
     ];
     let lost: Vec<_> = (10..50).map(|n| (When::Step(n * 17), Happening::LoseAll)).collect();
+    // Where one may begin three are due, and announcing is not counted: they would all begin once that is lifted. Before long they
+    // would be a backlog, which is counted.
+    let crowd =
+        [all, (When::Step(0), Happening::Pause(Covers::EVERYTHING)), (When::Step(400), Happening::Resume)];
     let played = all_hold([
         made(&[begin, (When::Step(100), Happening::Hold(0)), (When::Step(900), Happening::Release(0))]),
         made(&[begin, used, (parked, Happening::Waive(0, false))]),
@@ -141,6 +150,7 @@ fn what_takes_something_else_before_it_comes_in_runs_that_were_made_for_it() {
         made(&[&[begin][..], &emptied].concat()),
         made(&[&[begin][..], &lost].concat()),
         Script { machines: 4, ..made(&stopped) },
+        Script { machines: 3, allowed: Some(one_of(vec![Stage::Hard])), ..made(&crowd) },
     ]);
     came(&played, tally::seldom());
 }
@@ -186,8 +196,7 @@ fn an_approval_whose_process_dies_at_any_moment_is_given_once() {
         let all = (When::Step(0), Happening::DeleteAll(Person::Ops, 0));
         let asks = (1..=8).zip(fates.into_iter().cycle()).flat_map(ask);
         let items: Vec<_> = [all].into_iter().chain(asks).collect();
-        let stages = vec![Stage::Announce, Stage::Hard, Stage::Purge];
-        let allowed = Allowed { each: 1, everywhere: 2, days: 1, stages, scopes: Vec::new(), percent: None };
+        let allowed = one_of(vec![Stage::Announce, Stage::Hard, Stage::Purge]);
         Script { machines: 3, allowed: Some(allowed), ..made(&items) }
     };
     let dies = (1..=6).map(|moment| [moment, moment + 6].map(Fate::Dies));

@@ -23,8 +23,8 @@ use sexton_model::time::Day;
 use sexton_model::{Instance, Timestamp};
 use sexton_protocol::{BeaconSigner, BeaconVerifier, Holder, Keyring};
 use sexton_service::{
-    CommonArguments, Config, Failed, Health, Telemetry, config, patiently, secret, shutdown_on_signal,
-    telemetry,
+    CommonArguments, Config, Failed, Health, Telemetry, config, patiently, run_whole, secret,
+    shutdown_on_signal, telemetry,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -83,7 +83,7 @@ fn main() -> anyhow::Result<()> {
     let telemetry: telemetry::Options = config.section("telemetry")?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let _telemetry = Telemetry::start("sexton-coordinator", &telemetry)?;
-    runtime.block_on(async {
+    run_whole(runtime, async {
         match arguments.command {
             Some(Command::Migrate { url_file }) => migrate(&config, url_file).await,
             None => run(&config, arguments.listen, arguments.new_witness).await,

@@ -42,6 +42,9 @@ const CHECKPOINT_EVERY: Duration = Duration::from_secs(1);
 /// How long the last round over the audit trail may take at a shutdown. What is not signed then is signed at the next
 /// start.
 const LAST_ROUND: Duration = Duration::from_secs(3);
+/// How long loops may take that were cut off. They end at the next thing that they wait for; one whose thread stands still, as
+/// on a file system that does not answer, does not come to it.
+const CUT_OFF: Duration = Duration::from_secs(1);
 /// How often records that ended long ago are looked for. They have waited for days.
 const ARCHIVE_EVERY: Duration = Duration::from_secs(3600);
 /// How often keys of requests are forgotten that were kept long enough: that is days, so it does not matter.
@@ -109,7 +112,9 @@ pub async fn run(engine: Arc<Engine>, bus: Arc<dyn Bus>, shutdown: CancellationT
     };
     if wind_down(&shutdown, all_ended).await.is_none() {
         tracing::warn!(loops = tasks.len(), "told to stop, and something takes longer: it is cut off");
-        tasks.shutdown().await;
+        if tokio::time::timeout(CUT_OFF, tasks.shutdown()).await.is_err() {
+            tracing::warn!(loops = tasks.len(), "something stands still, and is left behind");
+        }
     }
     // After everybody else, so that what they have decided last is signed, too.
     if tokio::time::timeout(LAST_ROUND, round(&engine, &CancellationToken::new())).await.is_err() {

@@ -2,8 +2,9 @@
 //! waits for somebody who does not answer keeps none from ending that is told to.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
@@ -73,6 +74,35 @@ impl Bus for Silent {
     async fn publish(&self, _messages: Vec<Outgoing>) -> Vec<Result<(), PublishError>> {
         self.asked.notify_one();
         std::future::pending().await
+    }
+
+    async fn consume(&self, queue: &Queue, prefetch: u16) -> Result<Box<dyn Subscription>, BusError> {
+        self.bus.consume(queue, prefetch).await
+    }
+
+    async fn depth(&self, queue: &Queue) -> Result<u64, BusError> {
+        self.bus.depth(queue).await
+    }
+
+    async fn healthy(&self) -> Result<(), BusError> {
+        self.bus.healthy().await
+    }
+}
+
+/// A bus in which threads stand still, as on a file system that does not answer.
+struct Still {
+    bus: Local,
+    /// Somebody stands in it.
+    asked: Arc<Notify>,
+    held: Mutex<Receiver<()>>,
+}
+
+#[async_trait]
+impl Bus for Still {
+    async fn publish(&self, messages: Vec<Outgoing>) -> Vec<Result<(), PublishError>> {
+        self.asked.notify_one();
+        self.held.lock().unwrap().recv().unwrap_err();
+        messages.iter().map(|_| Err(PublishError::Closed)).collect()
     }
 
     async fn consume(&self, queue: &Queue, prefetch: u16) -> Result<Box<dyn Subscription>, BusError> {
@@ -170,6 +200,27 @@ async fn a_loop_that_waits_for_ever_keeps_nobody_from_ending_who_is_told_to() {
     stop.cancel();
     let ended = tokio::time::timeout(SOON, running).await.unwrap().unwrap();
     assert!(ended.is_ok(), "{ended:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_loop_whose_thread_stands_still_keeps_nobody_from_ending_who_is_told_to() {
+    let (free, held) = channel();
+    let (folder, asked) = (tempfile::tempdir().unwrap(), Arc::new(Notify::new()));
+    let still = Still { bus: Local::new(), asked: asked.clone(), held: Mutex::new(held) };
+    let bus: Arc<dyn Bus> = Arc::new(still);
+    let engine = engine(folder.path(), bus.clone()).await;
+    let stop = CancellationToken::new();
+    let running = sexton_coordinator::run(engine, bus, stop.clone());
+    let stopping = async {
+        asked.notified().await;
+        stop.cancel();
+    };
+    let both = async { tokio::join!(running, stopping) };
+    // Not in a task of its own: the thread that stands still may have taken that.
+    let (ended, ()) = tokio::time::timeout(SOON, both).await.unwrap();
+    assert!(ended.is_ok(), "{ended:?}");
+    // The runtime would wait for it.
+    drop(free);
 }
 
 #[tokio::test]

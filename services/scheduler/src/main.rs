@@ -12,7 +12,8 @@ use sexton_ledger::postgres::{PgDueReader, check_address};
 use sexton_protocol::Keyring;
 use sexton_scheduler::{Condition, Looks, Scheduler};
 use sexton_service::{
-    CommonArguments, Config, Failed, Health, Telemetry, config, patiently, shutdown_on_signal, telemetry,
+    CommonArguments, Config, Failed, Health, Telemetry, config, patiently, run_whole, shutdown_on_signal,
+    telemetry,
 };
 
 /// Publishes what is due. Decides nothing.
@@ -47,7 +48,7 @@ fn main() -> anyhow::Result<()> {
     let telemetry: telemetry::Options = config.section("telemetry")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let _telemetry = Telemetry::start("sexton-scheduler", &telemetry)?;
-    runtime.block_on(run(&config))
+    run_whole(runtime, run(&config))
 }
 
 async fn run(config: &Config) -> anyhow::Result<()> {

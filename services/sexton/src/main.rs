@@ -42,7 +42,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(client::run(arguments)) {
+    match sexton_service::run_whole(runtime, client::run(arguments)) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("sexton: {error:#}");

@@ -81,13 +81,15 @@ fn what_is_of_another_scope_is_not_there() {
     let shown: Vec<_> = pauses.as_array().unwrap().iter().map(|pause| pause["id"].clone()).collect();
     assert_eq!(shown, [json!(1), json!(2)], "its own, and the one around it: {pauses}");
     assert_eq!(get("/v1/health").1["pauses"].as_array().unwrap().len(), 2);
+    let stopped = |n: u8| get(&format!("/v1/pauses/{n}/stopped")).0;
+    assert_eq!([stopped(1), stopped(2), stopped(3), stopped(4)], [200, 403, 404, 404]);
     let resume = |n: u8| ask("DELETE", &format!("/v1/pauses/{n}"), &Value::Null).0;
     assert_eq!([resume(1), resume(2), resume(3), resume(4)], [200, 403, 404, 404]);
 
     let theirs = served.refusals().into_iter().filter(|(by, ..)| by == "acme");
     assert_eq!(
         theirs.count(),
-        9 + 8 + 2,
+        9 + 8 + 2 + 2,
         "what was of another scope is written down, and what is not there is not"
     );
 }
@@ -251,6 +253,11 @@ fn no_route_reaches_into_another_scope() {
     let all = served.token("all", "approver", &[]);
     let acme = served.token("acme", "admin", &["tenants/acme"]);
     let (mine, theirs) = (served.delete(&all, "mine"), served.delete(&all, "theirs"));
+    // It is called as some paths end.
+    served.register("receipt", "tenants/other");
+    served.delete(&all, "receipt");
+    let (status, shown) = served.with(&all, "GET", "/v1/deletions/vm/receipt", &Value::Null);
+    assert_eq!((status, &shown["resource"]["id"]), (200, &json!("vm/receipt")), "{shown}");
     let ask = |method: &str, path: &str, body: &Value| served.with(&acme, method, path, body);
     let reason = json!({ "reason": "a test" });
     let shot = |deletion: &str| json!({ "deletion": deletion, "stage": "announce", "belt": "ceiling", "reason": "x" });
@@ -275,6 +282,8 @@ fn no_route_reaches_into_another_scope() {
         ("PUT", "/v1/resources/vm/theirs/priority".to_owned(), json!({ "priority": 7 })),
         ("DELETE", format!("/v1/deletions/{theirs}/holds/{held}"), Value::Null),
         ("GET", format!("/v1/deletions/{theirs}/receipt"), Value::Null),
+        ("GET", "/v1/deletions/vm/receipt".to_owned(), Value::Null),
+        ("GET", format!("/v1/audit/chains/{theirs}"), Value::Null),
         ("DELETE", "/v1/overrides/1".to_owned(), Value::Null),
     ];
     for (method, path, body) in &hidden {
@@ -288,6 +297,8 @@ fn no_route_reaches_into_another_scope() {
         ("POST", "/v1/censuses/taken".to_owned(), json!({ "kind": "vm", "scope": "tenants" })),
         ("POST", "/v1/cancellations".to_owned(), cancel("tenants/other")),
         ("POST", "/v1/cancellations".to_owned(), cancel("tenants")),
+        ("GET", "/v1/ceilings/stopped?scope=tenants/other&to=announce".to_owned(), Value::Null),
+        ("GET", "/v1/ceilings/stopped?everywhere=true&to=announce".to_owned(), Value::Null),
     ];
     for (method, path, body) in &outside {
         let (status, answer) = ask(method, path, body);

@@ -13,7 +13,8 @@ use sexton_model::Instance;
 use sexton_model::catalogue::SubsystemActions;
 use sexton_protocol::{BeaconVerifier, Keyring};
 use sexton_service::{
-    CommonArguments, Config, Failed, Health, Telemetry, config, patiently, shutdown_on_signal, telemetry,
+    CommonArguments, Config, Failed, Health, Telemetry, config, patiently, run_whole, shutdown_on_signal,
+    telemetry,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -64,7 +65,7 @@ pub fn main(service: &'static str, build: Build) -> anyhow::Result<()> {
     let telemetry: telemetry::Options = config.section("telemetry")?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let _telemetry = Telemetry::start(service, &telemetry)?;
-    runtime.block_on(run(&arguments.instance, &config, build))
+    run_whole(runtime, run(&arguments.instance, &config, build))
 }
 
 /// What `build` makes of an instance's part of the configuration.

@@ -1,9 +1,10 @@
 //! What resources have to themselves by what they state, as both footings go through a list.
 //!
-//! Each claim of a resource is a row, so that whoever claims the same is found by an index, in whichever scope. What a row says
-//! of a resource without a live record follows from what is registered; of one with a live record it is also what the record
-//! has as a copy of that: it goes by its copy, so nothing of it is forgotten before it is over. The end of a record leaves its
-//! rows as they are: whether one without a live record still states what they say is asked of what is registered ([`still`]).
+//! Each claim of a resource is a row, so that whoever claims the same is found by an index, in whichever scope. A resource claims
+//! what is registered of it, and what its live record has as a copy of that: a record goes by its copy, and by nothing that was
+//! registered since, so its copy is claimed until it is over. A row may be left of what nobody states any more: the end of a
+//! record leaves its rows as they are, and so does whoever goes by other files ([`agrees`]). So whether one still states what its
+//! rows say is asked of what is registered, and of the copy ([`still`]).
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -18,6 +19,9 @@ use crate::{LedgerError, NotDone};
 
 /// A claim, and of which resource: a row.
 pub(crate) type Row = (String, String);
+
+/// A resource by its name, as it is registered, and its live record, if it has one: both as they are stored.
+pub(crate) type Stored = (String, String, Option<String>);
 
 /// Resources whose claims are written down at once, if they were registered before claims were.
 pub(crate) const FILL: u32 = 512;
@@ -65,8 +69,8 @@ pub(crate) fn of_older(claimable: &Claimable, id: &str, body: &str, record: Opti
     claims.into_iter().map(|claim| (claim, id.to_owned())).collect()
 }
 
-/// The names of those rivals whose rows do not tell whether they are any: without a live record, and for something that another
-/// one of these resources states. There are few: a resource finds its own rows, too.
+/// The names of those rivals whose rows do not tell whether they are any: for something that another one of these resources
+/// states. There are few: a resource finds its own rows, too.
 pub(crate) fn doubtful(claimable: &Claimable, resources: &[&Resource], rivals: &[Rival]) -> Vec<String> {
     let mut stated: BTreeMap<String, BTreeSet<&ResourceId>> = BTreeMap::new();
     for resource in resources {
@@ -76,32 +80,42 @@ pub(crate) fn doubtful(claimable: &Claimable, resources: &[&Resource], rivals: &
     }
     let contested = |rival: &&Rival| {
         let mut by = stated.get(&rival.claim).into_iter().flatten();
-        rival.live.is_none() && by.any(|id| **id != rival.resource)
+        by.any(|id| **id != rival.resource)
     };
     let names: BTreeSet<String> =
         rivals.iter().filter(contested).map(|rival| rival.resource.to_string()).collect();
     names.into_iter().collect()
 }
 
-/// Those that are rivals by what is registered of them, as it is stored, with their names. What cannot be read, or not be
-/// compared, may still state what its rows say.
+/// Those that are rivals by what is registered of them, or by what their live record has as a copy of that. What cannot be read,
+/// or not be compared, may still state what its rows say.
 pub(crate) fn still(
     claimable: &Claimable,
     rivals: Vec<Rival>,
-    registered: impl IntoIterator<Item = (String, String)>,
+    stored: impl IntoIterator<Item = Stored>,
 ) -> Vec<Rival> {
     let mut states: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for (id, body) in registered {
-        let resource = serde_json::from_str::<Resource>(&body).ok();
-        if let Some(claims) = resource.and_then(|resource| claimable.of(&resource).ok()) {
+    for (id, body, record) in stored {
+        if let Some(claims) = of_both(claimable, &body, record.as_deref()) {
             states.insert(id, claims);
         }
     }
     let is_one = |rival: &Rival| {
         let stated = states.get(&rival.resource.to_string());
-        rival.live.is_some() || stated.is_none_or(|stated| stated.contains(&rival.claim))
+        stated.is_none_or(|stated| stated.contains(&rival.claim))
     };
     rivals.into_iter().filter(is_one).collect()
+}
+
+/// What a resource claims by how it is registered and by its live record's copy; `None` unless all of that can be told.
+fn of_both(claimable: &Claimable, body: &str, record: Option<&str>) -> Option<BTreeSet<String>> {
+    let resource = serde_json::from_str::<Resource>(body).ok()?;
+    let mut claims = claimable.of(&resource).ok()?;
+    if let Some(record) = record {
+        let record = serde_json::from_str::<Record>(record).ok()?;
+        claims.append(&mut claimable.of(&record.resource).ok()?);
+    }
+    Some(claims)
 }
 
 /// Whoever claims something, besides its name.
@@ -188,26 +202,28 @@ impl Claims {
     }
 
     /// So it is registered from now on, with that live record or none: whoever comes behind it in the list finds it there, and
-    /// its rows are to say it. One that is being deleted gives nothing up.
+    /// its rows are to say it. Of one that is being deleted none goes, because one may be of what its record goes by; whoever
+    /// reads them next asks what is still stated.
     pub(crate) fn note(&mut self, new: &Resource, live: Option<DeletionId>) {
         let Ok(mut claims) = self.policy.claimable.of(new) else { return };
         let name = new.id.to_string();
         let stated = self.wanted.get(&name);
         let before: Vec<String> =
             self.written.get(&name).into_iter().chain(stated).flatten().cloned().collect();
-        match live {
-            Some(_) => claims.extend(before),
-            None => {
-                for claim in &before {
-                    if let Some(claimants) = self.by_claim.get_mut(claim) {
-                        claimants.remove(&new.id);
-                    }
-                }
+        let claimant = Claimant { scope: new.scope.clone(), live };
+        for claim in &before {
+            let Some(claimants) = self.by_claim.get_mut(claim) else { continue };
+            if live.is_none() {
+                claimants.remove(&new.id);
+            } else if let Some(known) = claimants.get_mut(&new.id) {
+                known.clone_from(&claimant);
             }
         }
         for claim in &claims {
-            let claimant = Claimant { scope: new.scope.clone(), live };
-            self.by_claim.entry(claim.clone()).or_default().insert(new.id.clone(), claimant);
+            self.by_claim.entry(claim.clone()).or_default().insert(new.id.clone(), claimant.clone());
+        }
+        if live.is_some() {
+            claims.extend(before);
         }
         self.wanted.insert(name, claims);
     }

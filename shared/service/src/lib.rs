@@ -11,7 +11,7 @@ pub mod trace;
 
 pub use config::{Config, ConfigError};
 pub use health::{Health, Watched};
-pub use start::{CommonArguments, Failed, patiently, shutdown_on_signal, wind_down};
+pub use start::{CommonArguments, Failed, patiently, run_whole, shutdown_on_signal, wind_down};
 pub use telemetry::Telemetry;
 
 /// Of every process: whoever links this crate allocates with it.

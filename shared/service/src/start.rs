@@ -1,8 +1,10 @@
 //! Arguments every service has, patience while its servers come up, and how it is told to stop.
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -21,6 +23,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// How long what was begun may take once a service is told to stop. Whoever is killed leaves nothing else behind, so nothing
 /// is worth more of it: a supervisor waits for ten seconds, or for thirty.
 pub const WIND_DOWN: Duration = Duration::from_secs(4);
+/// How long what blocks a thread may take behind that: a file that is being written is written within it.
+const BLOCKING_MOST: Duration = Duration::from_secs(1);
 
 /// Why an attempt at start failed. What is made into one by `?` may come right by itself.
 #[derive(Debug)]
@@ -93,6 +97,16 @@ pub async fn wind_down<T>(shutdown: &CancellationToken, work: impl Future<Output
     }
 }
 
+/// Run the whole of a process on `runtime`, which ends with it. Dropped, a runtime waits for ever for threads that block: on a
+/// file system that does not answer, on a pipe that nobody writes to. Here they have a second; then they end with the process,
+/// as if it had been killed.
+pub fn run_whole<T>(runtime: Runtime, work: impl Future<Output = T>) -> T {
+    // A defect must end the process, too.
+    let done = std::panic::catch_unwind(AssertUnwindSafe(|| runtime.block_on(work)));
+    runtime.shutdown_timeout(BLOCKING_MOST);
+    done.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
 /// A token that is cancelled by SIGTERM or SIGINT.
 ///
 /// # Errors
@@ -117,6 +131,7 @@ pub fn shutdown_on_signal() -> std::io::Result<CancellationToken> {
 mod tests {
     use std::io::{Error, ErrorKind};
     use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 
     use super::*;
 
@@ -136,6 +151,52 @@ mod tests {
         assert!(done.is_ok() && times == 3, "{done:?} {times}");
         let (done, times) = tried(3, || Failed::when(true, Error::from(ErrorKind::InvalidInput))).await;
         assert!(done.is_err() && times == 1, "{done:?} {times}");
+    }
+
+    /// A process that ends while `blocks` keeps a thread; what it says when it has ended, and nothing if it panicked.
+    fn ended(panics: bool, blocks: impl FnOnce() + Send + 'static) -> Receiver<u32> {
+        let (ends, ended) = channel();
+        std::thread::spawn(move || {
+            let mut runtime = tokio::runtime::Builder::new_multi_thread();
+            let runtime = runtime.worker_threads(1).enable_all().build().unwrap();
+            let done = run_whole(runtime, async move {
+                let (begun, begins) = tokio::sync::oneshot::channel();
+                tokio::task::spawn_blocking(move || {
+                    begun.send(()).unwrap();
+                    blocks();
+                });
+                begins.await.unwrap();
+                assert!(!panics, "the defect");
+                7
+            });
+            ends.send(done).unwrap();
+        });
+        ended
+    }
+
+    /// As if a file system did not answer.
+    #[test]
+    fn what_blocks_for_ever_keeps_no_process_from_ending() {
+        const AT_LAST: Duration = Duration::from_secs(20);
+        for (panics, said) in [(false, Ok(7)), (true, Err(RecvTimeoutError::Disconnected))] {
+            let (free, held) = channel::<()>();
+            let ended = ended(panics, move || {
+                held.recv().ok();
+            });
+            assert_eq!(ended.recv_timeout(AT_LAST), said);
+            drop(free);
+        }
+    }
+
+    #[test]
+    fn what_blocks_for_a_moment_has_it_at_the_end() {
+        let (writes, written) = channel();
+        let ended = ended(false, move || {
+            std::thread::sleep(Duration::from_millis(100));
+            writes.send(()).unwrap();
+        });
+        assert_eq!(ended.recv(), Ok(7));
+        assert_eq!(written.try_recv(), Ok(()));
     }
 
     #[tokio::test]

@@ -41,12 +41,12 @@ const LIST: [(&str, &str, &str); 13] = [
     (
         "alarms",
         "looked for every hour, nobody is told",
-        "looked for every 2 to 4 s, with a route; by default every 30 s",
+        "looked for every 3 to 6 s, with a route; by default every 30 s",
     ),
     (
         "signed chain heads",
         "every day",
-        "every 2 s: a chain once in each interval in which it grew; by default every 300 s, so mostly once",
+        "every 5 s: a chain once in each interval in which it grew; by default every 300 s, so mostly once",
     ),
     ("working hours", "always", "every day, with holidays; but a rehearsal, as this is, keeps none"),
     ("overrides", "none", "none: one loosens a belt"),
@@ -77,8 +77,9 @@ checkpoint_secs = 86400
 "#;
 
 /// All of them, so that none stops anything. Heads are signed, and alarms looked for, much oftener than by default, so that
-/// it happens some times in a round of seconds. What that costs is too much, and never too little: a chain is signed once
-/// for each interval in which it grew, and a look at all live records is taken some ten times as often.
+/// it happens once or twice in a round of seconds. What that costs is too much, and never too little: a chain is signed once
+/// for each interval in which it grew, by default mostly once; all chains are looked through for what has grown sixty times as
+/// often; and a look at all live records is taken some seven times as often.
 /// [`Belts::settings`] adds what is protected.
 const ALL: &str = r#"[windows]
 zone = "UTC"
@@ -96,10 +97,10 @@ sentinels = [{ scope = "bench", resource = "vm/stays-000000" }]
 [canaries]
 answer_within_secs = 60
 [alarms]
-look_every_ms = 2000
+look_every_ms = 3000
 command = { program = "true" }
 [audit]
-checkpoint_secs = 2
+checkpoint_secs = 5
 "#;
 
 /// The calendar that [`ALL`] names.

@@ -11,10 +11,11 @@ use sexton_model::canary::{Canary, Verdict};
 use crate::belts::{self, Belts, PATIENCE};
 
 /// Both wait so long after a round before CPU time is read, for what idling costs to be the same in both. `all` needs most of
-/// it: heads are signed every two seconds, and a page of them takes its time.
-const SETTLE: Duration = Duration::from_secs(5);
-/// In a round of so many milliseconds heads have to be signed and alarms looked for. In a shorter one chance decides.
-const LONG_MS: u64 = 5_000;
+/// it: heads are signed every five seconds, and a page of them takes its time.
+const SETTLE: Duration = Duration::from_secs(7);
+/// In a round of so many milliseconds heads have to be signed and alarms looked for: an interval of either, and a second for
+/// what it takes. In a shorter one chance decides.
+const LONG_MS: u64 = 7_000;
 /// Signed checkpoints read at once: some megabytes.
 const READ: u32 = 16;
 

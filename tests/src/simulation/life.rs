@@ -28,6 +28,8 @@ const NEVER_MIND: u64 = 40;
 const ENDED_AFTER: u64 = 50;
 /// And so many more at the most.
 const ENDED_WITHIN: usize = 1_500;
+/// The digest of no set there is.
+const OF_NO_SET: &str = "0";
 
 /// Who says most things.
 fn somebody() -> Actor {
@@ -161,7 +163,7 @@ impl World {
             Happening::Waive(number, absent) => self.waive(number, absent).await,
             Happening::Request(wish, number, fate) => self.request(wish, number, fate).await,
             Happening::TakeCensus(number) => self.begin_census(number).await,
-            Happening::LookAtBatch => self.look_at_oldest_batch().await,
+            Happening::LookAtBatch => self.look_at_oldest_batch().await?,
             Happening::Approve(by) => self.approve(by).await?,
             Happening::ChangePlans(version) => {
                 self.version = version;

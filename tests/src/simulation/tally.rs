@@ -14,6 +14,8 @@ use super::world::census::{BELIEVED, REFUSED};
 pub const DOWN_FOR_DAYS: &str = "down for days";
 /// A pause was not lifted by who may not let go on at once what it keeps back.
 pub const LIFTING_REFUSED: &str = "lifting refused";
+/// A batch was not approved by who requested one of it, nor as another set.
+pub const APPROVAL_REFUSED: &str = "approval refused";
 /// A run in which a machine was recycled while things still happened.
 pub const GONE_IN_TIME: &str = "recycled in the storm";
 /// A machine was made anew after the one before it was recycled.
@@ -114,7 +116,7 @@ pub fn usual() -> impl Iterator<Item = &'static str> {
 
 /// What has to come in seeds with budgets.
 pub fn with_budgets() -> impl Iterator<Item = &'static str> {
-    words(&WITH_BUDGETS)
+    words(&WITH_BUDGETS).chain([APPROVAL_REFUSED])
 }
 
 /// What has to come in seeds where somebody counts.
@@ -124,7 +126,7 @@ pub fn with_censuses() -> impl Iterator<Item = &'static str> {
 
 /// What has to come in runs that were made for it.
 pub fn seldom() -> impl Iterator<Item = &'static str> {
-    words(&SELDOM).chain([GONE_IN_TIME, MADE_ANEW])
+    words(&SELDOM).chain([GONE_IN_TIME, MADE_ANEW, LIFTING_REFUSED])
 }
 
 /// What has to come in runs that were made for requests.
@@ -140,7 +142,7 @@ pub fn approvals() -> impl Iterator<Item = &'static str> {
 /// Everything that is counted.
 pub fn all() -> impl Iterator<Item = &'static str> {
     usual()
-        .chain([LIE_BELIEVED, LIFTING_REFUSED, TOO_LATE])
+        .chain([LIE_BELIEVED, TOO_LATE])
         .chain(with_budgets())
         .chain(with_censuses())
         .chain(seldom())

@@ -2,14 +2,16 @@
 //! asked for a part: what one of them does holds at the other at once.
 use serde_json::{Value, json};
 use sexton_model::access::{Role, token_hash};
+use sexton_model::belts::PauseSelector;
 use sexton_model::deletion::RecordStatus;
 use sexton_model::{DeletionId, ResourceId};
 
-use super::system::{Answer, System, TRUSTED, ask, bearer, on_many_machines, until};
+use super::system::{Answer, System, TRUSTED, ask, bearer, on_many_machines, ops, until};
 
 on_many_machines! {
     each_role_does_what_it_may_and_no_more,
     nothing_of_another_scope_is_seen_or_done,
+    under_review_a_token_looks_and_stops_and_lets_nothing_go_on,
     a_token_is_kept_as_a_hash_and_good_until_it_is_revoked_or_over,
     a_request_under_a_key_is_done_once_whoever_is_asked_again,
 }
@@ -47,6 +49,13 @@ impl Asked {
         let text = |value: &Value| value.as_str().unwrap().to_owned();
         let refused = found["events"].as_array().unwrap().iter().filter(|event| event["what"] == "refused");
         refused.map(|e| [text(&e["by"]), text(&e["body"]["request"]), text(&e["body"]["why"])]).collect()
+    }
+
+    /// Somebody has seen one checkpoint more of the job table than it has: it went back, and is under review. The epoch of that.
+    async fn went_back(&self) -> u32 {
+        let mut seen = self.system.ledger.checkpoint().await.unwrap();
+        seen.mark.number += 1;
+        self.system.ledger.confront(&seen).await.unwrap().unwrap().epoch
     }
 
     /// How many of this list there are.
@@ -170,6 +179,11 @@ async fn nothing_of_another_scope_is_seen_or_done() {
     system.register_in("tenants/other", &other, false).await;
     let now = system.ledger.facts().await.unwrap().now;
     let (mine, theirs) = (system.delete().await, system.delete_named(other, now).await);
+    // It is called as some paths end.
+    let receipt: ResourceId = "vm/receipt".parse().unwrap();
+    system.register_in("tenants/other", &receipt, false).await;
+    system.delete_named(receipt, now).await;
+    assert_eq!(asked.get("/v1/deletions/vm/receipt").await["resource"]["id"], "vm/receipt");
     let acme = bearer(&system.token("acme", Role::Approver, Some("tenants/acme")).await);
     for (nth, path) in ["/v1/deletions", "/v1/resources"].into_iter().enumerate() {
         let shown = asked.ask(nth, &acme, "GET", path, &NONE).await.body.to_string();
@@ -183,6 +197,8 @@ async fn nothing_of_another_scope_is_seen_or_done() {
         ("GET", "/v1/deletions/vm/theirs".to_owned(), NONE),
         ("GET", "/v1/resources/vm/theirs".to_owned(), NONE),
         ("GET", format!("/v1/deletions/{theirs}/receipt"), NONE),
+        ("GET", "/v1/deletions/vm/receipt".to_owned(), NONE),
+        ("GET", format!("/v1/audit/chains/{theirs}"), NONE),
         ("POST", format!("/v1/deletions/{theirs}/cancel"), reason()),
         ("POST", format!("/v1/deletions/{theirs}/holds"), reason()),
         ("POST", "/v1/resources/vm/theirs/holds".to_owned(), reason()),
@@ -194,7 +210,10 @@ async fn nothing_of_another_scope_is_seen_or_done() {
         let answer = asked.ask(nth, &acme, method, path, body).await;
         assert_eq!(answer.status, 404, "{method} {path}: {answer:?}");
         // Word by word what is said of something that nobody knows.
-        let nothing = |text: &str| text.replace("theirs", "nothing").replace(&theirs.to_string(), "d-999");
+        let nothing = |text: &str| {
+            let text = text.replace("theirs", "nothing").replace("vm/receipt", "vm/nothing");
+            text.replace(&theirs.to_string(), "d-999")
+        };
         let body: Value = serde_json::from_str(&nothing(&body.to_string())).unwrap();
         let unknown = asked.ask(nth, &acme, method, &nothing(path), &body).await;
         assert_eq!((404, nothing(answer.detail()).as_str()), (unknown.status, unknown.detail()), "{path}");
@@ -205,6 +224,8 @@ async fn nothing_of_another_scope_is_seen_or_done() {
         ("POST", "/v1/ceilings", json!({ "everywhere": true, "to": "observe", "reason": "x" })),
         ("POST", "/v1/ceilings", json!({ "scope": "tenants/other", "to": "observe", "reason": "x" })),
         ("POST", "/v1/cancellations", json!({ "scope": "tenants/other", "reason": "x" })),
+        ("GET", "/v1/ceilings/stopped?everywhere=true&to=announce", NONE),
+        ("GET", "/v1/ceilings/stopped?scope=tenants/other&to=announce", NONE),
         ("GET", "/v1/audit", NONE),
         ("GET", "/v1/audit/access", NONE),
     ];
@@ -217,9 +238,19 @@ async fn nothing_of_another_scope_is_seen_or_done() {
     assert_eq!((&record["status"], &record["holds"]), (&json!("live"), &json!([])), "{record}");
     assert_eq!(record["trail"].as_array().unwrap().len(), 1, "nothing but its making: {record}");
     assert_eq!(asked.count("/v1/pauses").await, 0);
+    let there = PauseSelector { scope: Some("tenants/other".parse().unwrap()), ..PauseSelector::default() };
+    let pause = system.ledger.pause(there, &ops(), "a test").await.unwrap().pause.id;
+    let paused = [("GET", format!("/v1/pauses/{pause}/stopped")), ("DELETE", format!("/v1/pauses/{pause}"))];
+    for (nth, (method, path)) in paused.iter().enumerate() {
+        let answer = asked.ask(nth, &acme, method, path, &NONE).await;
+        let absent = format!("there is no pause {pause} within tenants/acme");
+        assert_eq!((answer.status, answer.detail()), (404, absent.as_str()), "{method} {path}");
+    }
+    assert_eq!(asked.count("/v1/pauses").await, 1, "it is not lifted");
     let refusals = asked.refusals().await;
     let of_acme = refusals.iter().filter(|[by, ..]| by == "acme").count();
-    assert_eq!(of_acme, hidden.len() + outside.len(), "of what is there, and of nothing else: {refusals:#?}");
+    let of_what_is_there = hidden.len() + outside.len() + paused.len();
+    assert_eq!(of_acme, of_what_is_there, "and of nothing else: {refusals:#?}");
 
     // Within its own it sees and does what its role lets it.
     assert_eq!(asked.ask(0, &acme, "GET", &format!("/v1/deletions/{mine}"), &NONE).await.status, 200);
@@ -228,6 +259,88 @@ async fn nothing_of_another_scope_is_seen_or_done() {
         200
     );
     assert_eq!(system.view(mine).await.deletion.status, RecordStatus::Cancelled);
+}
+
+/// I15: a job table that went back knows a token again that was revoked since. Whoever shows one looks and stops, whichever
+/// coordinator is asked: one of them has noticed, the other one has nothing but the job table.
+#[tokio::test(flavor = "multi_thread")]
+async fn under_review_a_token_looks_and_stops_and_lets_nothing_go_on() {
+    let asked = Asked::new().await;
+    let system = &asked.system;
+    let gone = bearer(&system.token("gone", Role::Approver, None).await);
+    let works = bearer(&system.token("works", Role::Operator, None).await);
+    let chief = bearer(&system.token("chief", Role::Admin, None).await);
+    let [second, third] = ["vm/web02", "vm/web03"].map(|name| name.parse::<ResourceId>().unwrap());
+    for resource in [&second, &third] {
+        system.register_named(resource, false).await;
+    }
+    let now = system.ledger.facts().await.unwrap().now;
+    let (id, unwanted) = (system.delete().await, system.delete_named(second, now).await);
+    let paused = asked.ask(0, TRUSTED, "POST", "/v1/pauses", &reason()).await;
+    assert_eq!(paused.status, 201, "{paused:?}");
+    let pause = format!("/v1/pauses/{}", paused.body["pause"]["id"]);
+    let epoch = asked.went_back().await;
+
+    let of = |what: &str| format!("/v1/deletions/{id}/{what}");
+    let at = |path: &str| path.to_owned();
+    let purge = json!({ "everywhere": true, "to": "purge", "reason": "x" });
+    let shot = json!({ "deletion": id, "stage": "announce", "belt": "ceiling", "reason": "x" });
+    let another = json!({ "name": "mine", "role": "admin", "everywhere": true });
+    let lets_go_on = [
+        (&gone, "POST", at("/v1/ceilings"), purge),
+        (&gone, "POST", at("/v1/batches/99/approve"), json!({ "digest": "x", "reason": "x" })),
+        (&gone, "POST", of("waive"), json!({ "claim": "absent", "mark": "ab12", "evidence": "seen" })),
+        (&gone, "POST", of("rescue"), json!({ "evidence": "seen" })),
+        (&gone, "POST", at("/v1/overrides"), shot),
+        (&works, "DELETE", pause.clone(), NONE),
+        (&works, "POST", of("retry"), json!({})),
+        (&works, "POST", of("acknowledge"), json!({ "mark": "ab12", "reason": "a test" })),
+        (&works, "DELETE", of("holds/1"), NONE),
+        (&chief, "POST", at("/v1/deletions"), deletion("vm/web03")),
+        (&chief, "POST", at("/v1/resources"), json!({ "resources": [], "whole": true })),
+        (&chief, "POST", at("/v1/tokens"), another),
+        (&chief, "DELETE", at("/v1/tokens/works"), NONE),
+    ];
+    let accept = json!({ "epoch": epoch, "reason": "compared" });
+    for nth in [0, 1] {
+        let shown = asked.ask(nth, &gone, "GET", "/v1/review", &NONE).await;
+        assert_eq!((shown.status, &shown.body["review"]["epoch"]), (200, &json!(epoch)), "{shown:?}");
+        for who in [&gone, &chief] {
+            let answer = asked.ask(nth, who, "POST", "/v1/review/accept", &accept).await;
+            let told = answer.status == 403 && answer.detail().contains("takes the configured token");
+            assert!(told, "{answer:?}");
+        }
+        for (who, method, path, body) in &lets_go_on {
+            let answer = asked.ask(nth, who, method, path, body).await;
+            let waits = answer.status == 403 && answer.detail().contains("waits for the review");
+            assert!(waits, "{method} {path}: {answer:?}");
+        }
+    }
+    // What stops something is never too early.
+    let stops = [
+        (&gone, at("/v1/pauses"), 201),
+        (&gone, of("holds"), 200),
+        (&chief, format!("/v1/deletions/{unwanted}/cancel"), 200),
+    ];
+    for (nth, (who, path, status)) in stops.iter().enumerate() {
+        let answer = asked.ask(nth, who, "POST", path, &reason()).await;
+        assert_eq!(answer.status, *status, "{path}: {answer:?}");
+    }
+    assert_eq!(asked.count("/v1/pauses").await, 2, "none was lifted");
+    let refusals = asked.refusals().await;
+    let written = |by: &str| refusals.iter().filter(|[of, ..]| of == by).count();
+    let at_both = [2 * 6, 2 * 4, 2 * 5];
+    assert_eq!([written("gone"), written("works"), written("chief")], at_both, "{refusals:#?}");
+
+    // By whoever is trusted, and then each does again what its role says, at the other coordinator, too.
+    for (nth, who, method, path, body, status) in [
+        (1, TRUSTED, "POST", "/v1/review/accept", accept, 200),
+        (0, works.as_str(), "DELETE", pause.as_str(), NONE, 200),
+        (1, chief.as_str(), "POST", "/v1/deletions", deletion("vm/web03"), 201),
+    ] {
+        let answer = asked.ask(nth, who, method, path, &body).await;
+        assert_eq!(answer.status, status, "{method} {path}: {answer:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

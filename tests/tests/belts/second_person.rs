@@ -71,6 +71,7 @@ async fn what_was_stopped_is_let_go_by_a_second_person_only() {
     let ops = system.asking(&there, ("ops", Role::Approver, "tenants")).await;
     let olga = system.asking(&there, ("olga", Role::Operator, "tenants")).await;
     let boss = system.asking(&here, ("boss", Role::Approver, "tenants")).await;
+    let apart = system.asking(&there, ("apart", Role::Approver, "tenants/other")).await;
     set_ceiling(&boss, Ceiling::Announce, None).await.unwrap();
     let before = system.world();
     let number = pause(&olga, None).await;
@@ -116,6 +117,12 @@ async fn what_was_stopped_is_let_go_by_a_second_person_only() {
     let batch = boss.batches().await.unwrap().remove(0).batch;
     let digest = boss.batch(batch).await.unwrap().digest;
     let approval = |digest: &str| ApproveRequest { digest: digest.into(), reason: "looked".into() };
+    // Who may approve in another scope does not find it, not even by its number and its digest.
+    assert!(apart.batches().await.unwrap().is_empty());
+    assert!(apart.health().await.unwrap().batches.is_empty());
+    let absent = (404, format!("there is no batch {batch} that waits within tenants/other"));
+    assert_eq!(refused(apart.batch(batch).await), absent);
+    assert_eq!(refused(apart.approve(batch, &approval(&digest)).await), absent);
     let (status, why) = refused(olga.approve(batch, &approval(&digest)).await);
     assert!(status == 403 && why.contains("needs the role approver"), "{why}");
     let (status, why) = refused(ops.approve(batch, &approval(&digest)).await);
@@ -132,5 +139,5 @@ async fn what_was_stopped_is_let_go_by_a_second_person_only() {
     // Each of them was written down, whoever was asked.
     let events = system.ledger.access_events(0, 1000).await.unwrap();
     let refusals = |by: &str| events.iter().filter(|(_, one)| one.what == "refused" && one.by == by).count();
-    assert_eq!([refusals("olga"), refusals("ops"), refusals("boss")], [3, 3, 3]);
+    assert_eq!([refusals("olga"), refusals("ops"), refusals("boss"), refusals("apart")], [3, 3, 3, 2]);
 }

@@ -30,6 +30,7 @@ use sexton_model::{Actor, ResourceId, Scope};
 use super::once::sent_before;
 use super::overrides::scope_of_override;
 use super::problem::{Denial, Refused};
+use super::receipts::is_a_kind;
 use super::records::parse;
 use super::resources::id_of;
 use super::{Api, same};
@@ -285,21 +286,16 @@ async fn inside(
     }
     match of {
         Subject::Everything | Subject::Handled => Ok(()),
-        Subject::Deletion => {
+        // Of what is called so the latest record is shown.
+        Subject::Receipt if is_a_kind(api, named.get("id")) => {
+            latest_of(api, extent, (named.get("id"), "receipt")).await
+        }
+        Subject::Deletion | Subject::Receipt => {
             let Ok(id) = parse(api, named.get("id")) else { return Ok(()) };
             let view = api.engine.ledger.deletion(id).await?;
             there(extent, view.map(|view| view.deletion.record.resource.scope.clone()).as_ref(), &id)
         }
-        Subject::DeletionOf => {
-            let Ok(resource) = id_of(named.get("kind"), named.get("name")) else { return Ok(()) };
-            let record = api.engine.ledger.deletion_of(&resource).await?;
-            let view = match record {
-                Some(id) => api.engine.ledger.deletion(id).await?,
-                None => None,
-            };
-            let scope = view.map(|view| view.deletion.record.resource.scope.clone());
-            there(extent, scope.as_ref(), &format!("deletion record of {resource}"))
-        }
+        Subject::DeletionOf => latest_of(api, extent, (named.get("kind"), named.get("name"))).await,
         Subject::Resource => match id_of(named.get("kind"), named.get("name")) {
             // What was registered is not forgotten.
             Ok(resource) => Ok(asker.sees(api, &resource).await?),
@@ -345,6 +341,18 @@ async fn inside(
             there(extent, view.map(|view| view.row.group.scope).as_ref(), &format!("batch {id} that waits"))
         }
     }
+}
+
+/// Whether the latest record of what is called so is inside.
+async fn latest_of(api: &Api, extent: &Extent, (kind, name): (&str, &str)) -> Result<(), Not> {
+    let Ok(resource) = id_of(kind, name) else { return Ok(()) };
+    let record = api.engine.ledger.deletion_of(&resource).await?;
+    let view = match record {
+        Some(id) => api.engine.ledger.deletion(id).await?,
+        None => None,
+    };
+    let scope = view.map(|view| view.deletion.record.resource.scope.clone());
+    there(extent, scope.as_ref(), &format!("deletion record of {resource}"))
 }
 
 /// [`hidden`], where it may have been there.

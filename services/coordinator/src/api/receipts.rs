@@ -12,8 +12,7 @@ use super::problem::Refused;
 use super::{Api, Shared, archived, records};
 
 pub(super) async fn show(State(api): Shared, Path(id): Path<String>) -> Result<Response, Refused> {
-    // A resource may be called so.
-    if id.parse::<DeletionId>().is_err() && api.plans.kinds().any(|kind| kind.to_string() == id) {
+    if is_a_kind(&api, &id) {
         let named = Path((id, "receipt".to_owned()));
         return Ok(records::show_of(State(api), named).await?.into_response());
     }
@@ -32,6 +31,11 @@ pub(super) async fn show(State(api): Shared, Path(id): Path<String>) -> Result<R
         )
     };
     Err(Refused::new(StatusCode::NOT_FOUND, why))
+}
+
+/// Whether a path names no record, but the resource of this kind that is called `receipt`.
+pub(super) fn is_a_kind(api: &Api, id: &str) -> bool {
+    id.parse::<DeletionId>().is_err() && api.plans.kinds().any(|kind| kind.to_string() == id)
 }
 
 /// What a record's receipt says; none before its purge is over.

@@ -2,6 +2,10 @@
 //!
 //! Whoever makes a record, or registers, holds the locks of all that its resources claim until it commits: of two that share a
 //! claim the one sees what the other did. So no lock on the other resource is needed.
+//!
+//! By which files the rows are written has a lock, too, behind those of claims: shared by whoever writes rows, taken alone by
+//! whoever begins to fill the table. Why not by locking the row that says it: whoever shares that and then has to change it waits
+//! for whoever else shares it, who may do the same; and as long as there is no row, there is nothing to lock.
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -17,8 +21,8 @@ use sqlx::postgres::PgConnection;
 use super::codes;
 use super::error::{all_there, corrupt, doing};
 use crate::claims::{
-    Claims, FILL, Row, TOLD, agrees, asked, being_filled, declared, doubtful, of_older, stated, still,
-    tell_shared,
+    Claims, FILL, Row, Stored, TOLD, agrees, asked, being_filled, declared, doubtful, of_older, stated,
+    still, tell_shared,
 };
 use crate::{LedgerError, NotDone};
 
@@ -33,7 +37,10 @@ const RIVALS: &str = "SELECT c.name, r.id, r.scope, r.presence, d.id, \
        EXISTS (SELECT 1 FROM waivers w WHERE w.deletion_id = d.id AND strpos(w.body, '\"claim\":\"may_remain\"') > 0) \
      FROM claims c JOIN resources r ON r.id = c.resource \
      LEFT JOIN deletions d ON d.resource = r.id AND d.live WHERE c.name = ANY($1)";
-const REGISTERED: &str = "SELECT id, body FROM resources WHERE id = ANY($1)";
+/// How these are registered, and their live records.
+const STORED: &str = "SELECT r.id, r.body, c.body FROM resources r \
+     LEFT JOIN deletions d ON d.resource = r.id AND d.live LEFT JOIN records c ON c.deletion_id = d.id \
+     WHERE r.id = ANY($1)";
 const ROWS: &str = "SELECT name, resource FROM claims WHERE resource = ANY($1)";
 const FORGET: &str = "DELETE FROM claims c USING unnest($1::text[], $2::text[]) AS v (name, resource) \
      WHERE c.name = v.name AND c.resource = v.resource";
@@ -48,9 +55,14 @@ const SHARED: &str = "SELECT o.name, o.resource, d.id FROM deletions d JOIN clai
      WHERE d.live AND r.presence <> $1 \
      AND NOT EXISTS (SELECT 1 FROM jobs j WHERE j.id = d.id * 8 + 3 AND j.state = 7) LIMIT $2";
 const DECLARED: &str = "SELECT declared FROM claimable";
+/// The lock of what says by which files the rows are written, among those of [`CLASS`]: the others' keys are bytes.
+const FILES: i32 = 256;
 /// Until the end of the transaction: nobody begins to fill the table in between, and does not see its rows.
-const DECLARED_LOCKED: &str = "SELECT declared FROM claimable FOR SHARE";
-const EMPTY: &str = "UPDATE claimable SET declared = ''";
+const FILES_SHARED: &str = "SELECT pg_advisory_xact_lock_shared($1, $2)";
+/// Whoever has written by other files is through with it, and is seen.
+const FILES_ALONE: &str = "SELECT pg_advisory_xact_lock($1, $2)";
+/// Whoever else would do it meanwhile waits for the first one, and then finds it done.
+const EMPTY: &str = "UPDATE claimable SET declared = '' WHERE declared <> ''";
 /// Unless somebody has written by other files in between. Another coordinator may have filled it by the same ones.
 const FILLED: &str = "UPDATE claimable SET declared = $1 WHERE declared = $1 OR declared = $2";
 const DECLARE: &str = "INSERT INTO claimable (declared) VALUES ($1) ON CONFLICT (one) DO UPDATE SET declared = excluded.declared";
@@ -107,12 +119,12 @@ pub(super) async fn read(
             rivals.extend(Rival::of(claim, (resource, scope), presence, leaving));
         }
     }
-    // Whoever comes to state one of these meanwhile, or gets a record, waits for its lock.
+    // Whoever comes to state one of these meanwhile, or gets a record that does, waits for its lock.
     let doubtful = doubtful(&policy.claimable, resources, &rivals);
     if !doubtful.is_empty() {
-        let query = sqlx::query_as(REGISTERED).bind(doubtful);
-        let registered: Vec<(String, String)> = query.fetch_all(&mut *db).await.map_err(part())?;
-        rivals = still(&policy.claimable, rivals, registered);
+        let query = sqlx::query_as(STORED).bind(doubtful);
+        let stored: Vec<Stored> = query.fetch_all(&mut *db).await.map_err(part())?;
+        rivals = still(&policy.claimable, rivals, stored);
     }
     let ids: Vec<String> = resources.iter().map(|resource| resource.id.to_string()).collect();
     let rows: Vec<Row> = sqlx::query_as(ROWS).bind(ids).fetch_all(&mut *db).await.map_err(part())?;
@@ -124,7 +136,9 @@ pub(super) async fn read(
 pub(super) async fn write(db: &mut PgConnection, claims: &Claims) -> Result<(), LedgerError> {
     let part = || doing("writing what is claimed");
     let (mut gone, new) = claims.changes();
-    let query = sqlx::query_scalar(DECLARED_LOCKED);
+    sqlx::query(FILES_SHARED).bind(CLASS).bind(FILES).execute(&mut *db).await.map_err(part())?;
+    // Read behind the lock: from now on others only empty it, or say of a table that was being filled that it is.
+    let query = sqlx::query_scalar(DECLARED);
     let written: Option<String> = query.fetch_optional(&mut *db).await.map_err(part())?;
     if !agrees(written.as_deref(), &claims.declared()?) {
         gone.clear();
@@ -169,9 +183,12 @@ pub(super) async fn fill(pool: &PgPool, policy: &Policy) -> Result<(), LedgerErr
     if before.as_ref() == Some(&declared) {
         return Ok(());
     }
-    // Whoever has written by other files is waited for, and seen; whoever does it from now on empties this.
+    // Whoever does it by other files from now on empties this.
     let filling = being_filled(&declared);
-    sqlx::query(DECLARE).bind(&filling).execute(pool).await.map_err(part())?;
+    let mut tx = pool.begin().await.map_err(part())?;
+    sqlx::query(FILES_ALONE).bind(CLASS).bind(FILES).execute(&mut *tx).await.map_err(part())?;
+    sqlx::query(DECLARE).bind(&filling).execute(&mut *tx).await.map_err(part())?;
+    tx.commit().await.map_err(part())?;
     let mut after = String::new();
     loop {
         // Each page with the locks of its resources, so that none of them is registered otherwise meanwhile.

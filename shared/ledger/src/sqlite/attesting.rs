@@ -4,12 +4,13 @@ use sexton_model::attest::{Head, SignedCheckpoint};
 use sexton_model::audit::Hash;
 
 use super::codes;
-use super::connection::{Bind, Db, Row, change_one, execute, row, rows, store};
+use super::connection::{Bind, Db, Row, change_one, each, execute, row, rows, store};
 use crate::chains::From;
 use crate::grown::{FIND, Growing, LOOK};
 use crate::{Grown, LedgerError};
 
 const LOOKING: &str = "looking for chains that have grown";
+const KEEPING: &str = "keeping a signed checkpoint";
 
 const PAUSES_GROWN: &str = "SELECT 'pauses', pause_seq, pause_head, \
      coalesce((SELECT seq FROM attested WHERE chain = 'pauses'), 0) FROM ledger";
@@ -67,39 +68,42 @@ fn head(row: &Row) -> Result<((String, i64, Hash), i64), LedgerError> {
     Ok(((chain, row.try_get(1).map_err(part())?, hash), row.try_get(3).map_err(part())?))
 }
 
-/// Keep a signed checkpoint, unless it is not the next one. Looks before it writes: other commands share the
-/// transaction, and what is not done must leave nothing in it.
+/// Keep a signed checkpoint, unless it is not the next one. Other commands share the transaction, so what is not done
+/// leaves nothing in it.
 pub(super) fn attest(
     db: &Db,
     number: i64,
     signed: &SignedCheckpoint,
     heads: &[Head],
 ) -> Result<bool, LedgerError> {
-    let doing = "keeping a signed checkpoint";
     let sql = "SELECT coalesce(max(number), 0) FROM signed_checkpoints";
-    let last: i64 = row(db, doing, sql, Bind::default())?.try_get(0).map_err(store(doing))?;
+    let last: i64 = row(db, KEEPING, sql, Bind::default())?.try_get(0).map_err(store(KEEPING))?;
     if number != last + 1 {
         return Ok(false);
     }
-    for Head { chain, seq, .. } in heads {
-        let mut bind = Bind::default();
-        bind.add(chain.clone()).add(*seq);
-        if !rows(db, doing, "SELECT 1 FROM attested WHERE chain = ? AND seq >= ?", bind)?.is_empty() {
-            return Ok(false);
-        }
+    execute(db, KEEPING, "SAVEPOINT attesting", Bind::default())?;
+    if !move_on(db, heads)? {
+        execute(db, KEEPING, "ROLLBACK TO attesting", Bind::default())?;
+        execute(db, KEEPING, "RELEASE attesting", Bind::default())?;
+        return Ok(false);
     }
+    execute(db, KEEPING, "RELEASE attesting", Bind::default())?;
     let mut bind = Bind::default();
     bind.add(number).add(signed.body.clone()).add(signed.key_id.clone()).add(signed.signature.clone());
     let sql = "INSERT INTO signed_checkpoints (number, body, key_id, signature) VALUES (?, ?, ?, ?)";
-    change_one(db, (doing, "signed_checkpoints"), sql, bind)?;
-    for Head { chain, seq, .. } in heads {
-        let mut bind = Bind::default();
-        bind.add(chain.clone()).add(*seq);
-        let sql = "INSERT INTO attested (chain, seq) VALUES (?, ?) \
-                   ON CONFLICT (chain) DO UPDATE SET seq = excluded.seq";
-        execute(db, doing, sql, bind)?;
-    }
+    change_one(db, (KEEPING, "signed_checkpoints"), sql, bind)?;
     Ok(true)
+}
+
+/// Note how far each chain is signed. Whether each of these is further than it was; if not, the others are noted.
+fn move_on(db: &Db, heads: &[Head]) -> Result<bool, LedgerError> {
+    // One statement a head rather than a look and a change: there are a thousand in a checkpoint, and whoever writes
+    // anything waits for them.
+    let sql = "INSERT INTO attested (chain, seq) VALUES (?, ?) \
+               ON CONFLICT (chain) DO UPDATE SET seq = excluded.seq WHERE attested.seq < excluded.seq";
+    let moved =
+        each(db, KEEPING, sql, heads, |statement, head| statement.execute((&head.chain, head.seq)))?;
+    Ok(moved == heads.len() as u64)
 }
 
 /// Signed checkpoints behind this number.

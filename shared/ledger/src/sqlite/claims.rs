@@ -10,7 +10,7 @@ use sexton_model::{DeletionId, ResourceId, Scope};
 use super::codes;
 use super::connection::{Bind, Db, each, execute, rows, store};
 use crate::claims::{
-    Claims, FILL, Row, TOLD, agrees, asked, declared, doubtful, of_older, stated, still, tell_shared,
+    Claims, FILL, Row, Stored, TOLD, agrees, asked, declared, doubtful, of_older, stated, still, tell_shared,
 };
 use crate::rules::text;
 use crate::{LedgerError, NotDone};
@@ -26,6 +26,11 @@ const RIVALS: &str = "SELECT c.name, r.id, r.scope, r.presence, d.id, \
      FROM json_each(?) AS n \
      CROSS JOIN claims AS c ON c.name = n.value CROSS JOIN resources AS r ON r.id = c.resource \
      LEFT JOIN deletions AS d ON d.resource = r.id AND d.live";
+/// How these are registered, and their live records.
+const STORED: &str = "SELECT r.id, r.body, c.body FROM json_each(?) AS n \
+     CROSS JOIN resources AS r ON r.id = n.value \
+     LEFT JOIN deletions AS d ON d.resource = r.id AND d.live \
+     LEFT JOIN records AS c ON c.deletion_id = d.id";
 /// What others claim besides a live record whose purge is not done.
 const SHARED: &str = "SELECT o.name, o.resource, d.id FROM deletions AS d \
      CROSS JOIN claims AS c ON c.resource = d.resource \
@@ -60,14 +65,13 @@ pub(super) fn read(db: &Db, policy: &Arc<Policy>, resources: &[&Resource]) -> Re
     if !doubtful.is_empty() {
         let mut bind = Bind::default();
         bind.add(text(&doubtful)?);
-        let sql = "SELECT r.id, r.body FROM json_each(?) AS n CROSS JOIN resources AS r ON r.id = n.value";
-        let mut registered = Vec::new();
-        for row in rows(db, DOING, sql, bind)? {
+        let mut stored: Vec<Stored> = Vec::new();
+        for row in rows(db, DOING, STORED, bind)? {
             let id: String = row.try_get(0).map_err(store(DOING))?;
             let body: String = row.try_get(1).map_err(store(DOING))?;
-            registered.push((id, body));
+            stored.push((id, body, row.try_get(2).map_err(store(DOING))?));
         }
-        rivals = still(&policy.claimable, rivals, registered);
+        rivals = still(&policy.claimable, rivals, stored);
     }
     let ids: Vec<String> = resources.iter().map(|resource| resource.id.to_string()).collect();
     let mut bind = Bind::default();

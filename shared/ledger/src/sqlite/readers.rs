@@ -123,6 +123,8 @@ impl Readers {
 impl Drop for Readers {
     fn drop(&mut self) {
         self.jobs = None;
+        // Whoever asked was borrowing this, and is gone: nobody is left for whom it would have to be durable.
+        self.durable.unheard();
         for thread in self.threads.drain(..) {
             // A panic was caught, and told to whoever asked.
             thread.join().ok();
@@ -162,12 +164,19 @@ fn read<T>(
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use sexton_model::belts::Policy;
+    use sexton_model::checkpoint::Mark;
     use sexton_model::time::Day;
 
+    use super::super::syncing::Syncer;
     use super::*;
+    use crate::known::Known;
     use crate::sqlite::SqliteLedger;
     use crate::{DueReader, Ledger, Limits, Options};
+
+    const AT_LAST: Duration = Duration::from_secs(20);
 
     fn ledger(folder: &Path) -> impl Future<Output = Result<SqliteLedger, LedgerError>> {
         let options = Options { day: Day::Calendar, limits: Limits::default(), policy: Policy::default() };
@@ -185,8 +194,7 @@ mod tests {
             let ledger = ledger(folder.path()).await.unwrap();
             let hung = tokio::task::spawn_blocking(move || held.recv());
             let reads = async { (ledger.health().await.unwrap(), ledger.due(10).await.unwrap()) };
-            let patience = std::time::Duration::from_secs(20);
-            tokio::time::timeout(patience, reads).await.expect("reads wait for what hangs");
+            tokio::time::timeout(AT_LAST, reads).await.expect("reads wait for what hangs");
             drop(free);
             hung.await.unwrap().unwrap_err();
         });
@@ -226,5 +234,36 @@ mod tests {
         drop(readers);
         began.try_recv().unwrap();
         told.try_recv().unwrap_err();
+    }
+
+    /// As if the disk did not answer: what was read and is not durable keeps nobody who has given up.
+    #[tokio::test]
+    async fn they_end_with_the_handle_also_if_a_sync_never_does() {
+        let folder = tempfile::tempdir().unwrap();
+        let _ledger = ledger(folder.path()).await.unwrap();
+        let (durable, known) = (Arc::<Durable>::default(), Known::new("ledger".to_owned(), Mark::default()));
+        let syncer = Syncer::start(Box::new(|| Ok(())), durable.clone(), Arc::new(known)).unwrap();
+        // Durable once that is passed on, and it is not.
+        syncer.committing();
+        let readers = Readers::start(&folder.path().join("ledger.db"), Around::default(), durable).unwrap();
+        let (first, began) = channel();
+        let reading = readers.read(move |_| {
+            first.send(()).ok();
+            Ok(())
+        });
+        tokio::select! {
+            biased;
+            _ = reading => {}
+            () = std::future::ready(()) => {}
+        }
+        began.recv_timeout(AT_LAST).unwrap();
+        let (ends, ended) = channel();
+        std::thread::spawn(move || {
+            drop(readers);
+            ends.send(()).ok();
+        });
+        ended.recv_timeout(AT_LAST).expect("the handle waits for what hangs");
+        syncer.nothing();
+        assert!(syncer.end());
     }
 }

@@ -15,7 +15,7 @@
 use std::fs::File;
 use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -62,12 +62,15 @@ pub(super) struct Durable {
     changed: Condvar,
     /// Whether no more will be.
     over: watch::Sender<bool>,
+    /// Whether nobody hears any more what was read.
+    unheard: AtomicBool,
 }
 
 impl Default for Durable {
     fn default() -> Self {
         let over = watch::Sender::new(false);
-        Self { committed: AtomicU64::new(0), synced: Mutex::new(Ok(0)), changed: Condvar::new(), over }
+        let (committed, unheard) = (AtomicU64::new(0), AtomicBool::new(false));
+        Self { committed, synced: Mutex::new(Ok(0)), changed: Condvar::new(), over, unheard }
     }
 }
 
@@ -75,13 +78,29 @@ impl Durable {
     /// Wait until all that is committed by now is durable.
     ///
     /// # Errors
-    /// [`LedgerError::Unfit`] if it cannot be made so.
+    /// [`LedgerError::Unfit`] if it cannot be made so, or nobody is left who would hear of it.
     pub(super) fn wait(&self) -> Result<(), LedgerError> {
         let committed = self.committed.load(Ordering::SeqCst);
-        let behind =
-            |synced: &mut Result<u64, String>| synced.as_ref().is_ok_and(|synced| *synced < committed);
-        let synced = self.changed.wait_while(self.lock(), behind).unwrap_or_else(PoisonError::into_inner);
-        synced.as_ref().map(|_| ()).map_err(|why| lost(why))
+        let waits = |synced: &mut Result<u64, String>| {
+            !self.unheard.load(Ordering::SeqCst) && synced.as_ref().is_ok_and(|synced| *synced < committed)
+        };
+        let synced = self.changed.wait_while(self.lock(), waits).unwrap_or_else(PoisonError::into_inner);
+        match synced.as_ref() {
+            Ok(synced) if *synced < committed => {
+                Err(LedgerError::Unfit("nobody hears what was read".to_owned()))
+            }
+            Ok(_) => Ok(()),
+            Err(why) => Err(lost(why)),
+        }
+    }
+
+    /// Nobody hears any more what was read, so nobody waits for it to be durable: a disk may never answer.
+    pub(super) fn unheard(&self) {
+        // Under the lock: whoever has looked by now sleeps already.
+        let synced = self.lock();
+        self.unheard.store(true, Ordering::SeqCst);
+        drop(synced);
+        self.changed.notify_all();
     }
 
     /// Whether what is committed can still be made durable.
@@ -201,7 +220,21 @@ impl Syncer {
     }
 }
 
+/// However the thread ends: whoever has read what is not synced then waits for it.
+struct Ends<'a>(&'a Durable);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        let synced = self.0.lock().clone();
+        if synced.is_ok_and(|synced| synced < self.0.committed.load(Ordering::SeqCst)) {
+            // The writer panicked between a commit and its answer, or this thread did.
+            self.0.failed("its writer or its syncer has ended".to_owned());
+        }
+    }
+}
+
 fn answer(waiting: &Receiver<Committed>, mut sync: SyncLog, durable: &Durable, known: &Known) {
+    let _ends = Ends(durable);
     while let Ok(first) = waiting.recv() {
         // All of them were committed before the sync begins.
         let all: Vec<Committed> = std::iter::once(first).chain(waiting.try_iter()).collect();
@@ -224,11 +257,6 @@ fn answer(waiting: &Receiver<Committed>, mut sync: SyncLog, durable: &Durable, k
                 command.reply.send(durable.check().map(|()| answer)).ok();
             }
         }
-    }
-    let synced = durable.lock().clone();
-    if synced.is_ok_and(|synced| synced < durable.committed.load(Ordering::SeqCst)) {
-        // The writer panicked between a commit and its answer: whoever has read that waits for it.
-        durable.failed("its writer has ended".to_owned());
     }
 }
 
@@ -367,6 +395,19 @@ mod tests {
         assert_eq!(on.known_fence(), 0);
         assert!(!on.syncer.end());
         assert!(begins.try_recv().is_err(), "it was synced again");
+    }
+
+    /// The writer may sleep for long meanwhile, and tells nobody.
+    #[test]
+    fn whoever_has_read_what_is_not_synced_hears_that_its_syncer_panicked() {
+        let on = Begun::with(Box::new(|| -> io::Result<()> { panic!("the defect") }));
+        let reply = on.commit(7);
+        let (has_waited, waited) = mpsc::channel();
+        let durable = on.durable.clone();
+        std::thread::spawn(move || has_waited.send(durable.wait().is_ok()).unwrap());
+        assert_eq!(waited.recv_timeout(AT_LAST), Ok(false));
+        reply.blocking_recv().unwrap_err();
+        assert!(!on.syncer.end());
     }
 
     #[test]

@@ -249,3 +249,55 @@ pub async fn what_was_registered_earlier_claims_the_same(fixture: &dyn Fixture) 
     assert_eq!(fixture.count("SELECT count(*) FROM claimable").await, 1);
     assert!(on.ledger.resource(&id("new")).await.unwrap().is_none());
 }
+
+/// A machine is registered with another card, and gets a record, while nothing is a claim by the files of its coordinator: the row
+/// of its first card is left. Neither that card nor one that it had only meanwhile is kept from others; what its record has as a
+/// copy is, and what is registered of it now.
+pub async fn what_a_live_record_does_not_go_by_is_free(fixture: &dyn Fixture) {
+    let on = Stagehand::with(fixture, claiming()).await;
+    on.declare(with_card("old", "52:54:00:00:00:01")).await.unwrap();
+    drop(on);
+    let on = Stagehand::new(fixture).await;
+    on.declare(with_card("old", "52:54:00:00:00:02")).await.unwrap();
+    let old = on.condemn("old").await.unwrap();
+    drop(on);
+    let on = Stagehand::with(fixture, claiming()).await;
+    for mac in ["52:54:00:00:00:03", "52:54:00:00:00:04"] {
+        on.declare(with_card("old", mac)).await.unwrap();
+    }
+    assert_eq!(fixture.count("SELECT count(*) FROM claims WHERE resource = 'vm/old'").await, 4);
+    for mac in ["52:54:00:00:00:02", "52:54:00:00:00:04"] {
+        let leaving = Contested::Leaving(rival("old", &format!("mac {mac}"), Some(old)));
+        assert_eq!(on.declare(with_card("new", mac)).await, Err(leaving.into()));
+    }
+    // Also behind it in one list.
+    let otherwise = Resource { priority: 7, ..with_card("old", "52:54:00:00:00:04") };
+    let list = vec![otherwise, with_card("first", "52:54:00:00:00:01")];
+    assert_eq!(on.ledger.register(list, &actor("ops"), false).await.unwrap(), [Ok(()), Ok(())]);
+    on.declare(with_card("third", "52:54:00:00:00:03")).await.unwrap();
+    on.condemn("third").await.unwrap();
+    let first = on.condemn("first").await.unwrap();
+    let leaving = Contested::Leaving(rival("first", "mac 52:54:00:00:00:01", Some(first)));
+    assert_eq!(on.declare(with_card("old", "52:54:00:00:00:01")).await, Err(leaving.into()));
+    assert_eq!(on.one(old, cancel()).await.unwrap().status, RecordStatus::Cancelled);
+    on.declare(with_card("second", "52:54:00:00:00:02")).await.unwrap();
+    assert_eq!(fixture.compare().await, Ok(()));
+}
+
+/// The record of a machine has a copy in words that cannot be compared, which were registered while nothing was a claim. They may
+/// say what its row says.
+pub async fn what_cannot_be_told_of_a_live_record_stays_claimed(fixture: &dyn Fixture) {
+    let on = Stagehand::with(fixture, claiming()).await;
+    on.declare(with_card("old", "52:54:00:00:00:01")).await.unwrap();
+    drop(on);
+    let on = Stagehand::new(fixture).await;
+    on.declare(with_card("old", "52:54:00:00:00:0\\49")).await.unwrap();
+    let old = on.condemn("old").await.unwrap();
+    on.declare(with("old", json!({ "ipam": { "none": true } }))).await.unwrap();
+    drop(on);
+    let on = Stagehand::with(fixture, claiming()).await;
+    let leaving = Contested::Leaving(rival("old", "mac 52:54:00:00:00:01", Some(old)));
+    assert_eq!(on.declare(with_card("new", "52:54:00:00:00:01")).await, Err(leaving.into()));
+    assert_eq!(on.one(old, cancel()).await.unwrap().status, RecordStatus::Cancelled);
+    on.declare(with_card("new", "52:54:00:00:00:01")).await.unwrap();
+}

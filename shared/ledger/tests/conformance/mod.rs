@@ -315,6 +315,8 @@ macro_rules! conformance_tests {
             what_has_been_shared_since_earlier_may_be_updated,
             whoever_goes_by_other_files_forgets_no_claim,
             what_was_registered_earlier_claims_the_same,
+            what_a_live_record_does_not_go_by_is_free,
+            what_cannot_be_told_of_a_live_record_stays_claimed,
             an_alarm_is_raised_once_and_ends,
             what_was_seen_earlier_changes_nothing,
             one_looks_at_a_time,

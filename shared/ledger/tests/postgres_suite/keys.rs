@@ -53,7 +53,7 @@ async fn who_forgets_keys_takes_their_actors_in_one_order() {
 }
 
 /// What the server shows of a lock tells nobody: it is looked at again and again, for a bounded time.
-async fn until(mut so: impl AsyncFnMut() -> bool) {
+pub(super) async fn until(mut so: impl AsyncFnMut() -> bool) {
     let waits = async {
         while !so().await {
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;

@@ -3,14 +3,11 @@ use sexton_ledger::sqlite::SqliteLedger;
 use sexton_ledger::{Ledger, NotDone, Stopped};
 use sexton_model::belts::budget::CannotResume;
 
-use super::somebody;
+use super::{OF_NO_SET, somebody};
 use crate::simulation::check::Violation;
 use crate::simulation::script::{Covers, Person};
 use crate::simulation::tally::LIFTING_REFUSED;
 use crate::simulation::world::World;
-
-/// The digest of no set there is.
-const OF_NO_SET: &str = "0";
 
 impl World {
     /// Pauses are lifted, and what was reviewed is accepted. Whether there was a job table to tell.

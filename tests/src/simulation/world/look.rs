@@ -65,7 +65,7 @@ impl World {
                 self.say(words);
             }
         }
-        if committed && self.pause_is_asked_for() {
+        if committed && self.pause_was_asked_for() {
             let pauses = ledger.pauses().await.unwrap();
             self.checker.pauses.stand(&pauses, self.time.now());
         }

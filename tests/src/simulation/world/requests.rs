@@ -293,10 +293,10 @@ impl World {
         }
     }
 
-    /// Whether somebody asks for a pause, so that at any moment there may be one more.
-    pub(super) fn pause_is_asked_for(&self) -> bool {
-        let late = self.answered.iter().filter(|request| request.at_work());
-        self.requests.iter().chain(late).any(|request| matches!(request.body, Body::Pause(_)))
+    /// Whether somebody has asked for a pause, so that at any moment there may be one more. Whoever places it may be at work no
+    /// more when everything is looked at.
+    pub(super) fn pause_was_asked_for(&self) -> bool {
+        self.requests.iter().chain(&self.answered).any(|request| matches!(request.body, Body::Pause(_)))
     }
 }
 

@@ -11,6 +11,8 @@ pub(super) enum Subject {
     Deletion,
     /// The latest deletion of `kind`/`name`.
     DeletionOf,
+    /// The receipt of the deletion `id`; or, if that is a kind, the latest deletion of what is called `receipt`.
+    Receipt,
     /// The resource `kind`/`name`.
     Resource,
     /// The pause `pause`.
@@ -67,7 +69,8 @@ pub(super) fn need(method: &Method, path: &str) -> Option<(Permission, Subject)>
         ("POST", "/v1/alarms/{id}/acknowledge") => (Steer, Subject::Alarm),
         ("POST", "/v1/pauses") => (Pause, Subject::Handled),
         ("DELETE", "/v1/pauses/{pause}") => (Resume, Subject::Pause),
-        ("GET", "/v1/deletions/{id}/receipt" | "/v1/audit/chains/{id}") => (See, Subject::Deletion),
+        ("GET", "/v1/deletions/{id}/receipt") => (See, Subject::Receipt),
+        ("GET", "/v1/audit/chains/{id}") => (See, Subject::Deletion),
         ("PUT", "/v1/resources/{kind}/{name}/priority") => (Steer, Subject::Resource),
         ("POST", "/v1/resources/{kind}/{name}/holds") => (Hold, Subject::Resource),
         // Whoever asks for deletions does not take away what others hold against them.
@@ -125,6 +128,9 @@ mod tests {
         all
     }
 
+    /// What it names may be a kind.
+    const RECEIPT: &str = "/v1/deletions/{id}/receipt";
+
     #[test]
     fn every_route_says_what_it_takes() {
         let routes = routes();
@@ -136,13 +142,22 @@ mod tests {
                 method == Method::GET || what != Permission::See || path == "/v1/preview",
                 "{method} {path}"
             );
+            let below = |stems: &[&str]| stems.iter().any(|stem| path.starts_with(stem));
             let named = match of {
-                Subject::Deletion | Subject::Alarm | Subject::Override => path.contains("{id}"),
-                Subject::DeletionOf | Subject::Resource => path.contains("{kind}/{name}"),
-                Subject::Pause => path.contains("{pause}"),
-                Subject::Batch => path.contains("{batch}"),
-                Subject::Survey => path.contains("{survey}"),
-                Subject::Everything | Subject::Handled => true,
+                Subject::Receipt => path == RECEIPT,
+                Subject::Deletion => {
+                    path != RECEIPT && below(&["/v1/deletions/{id}", "/v1/audit/chains/{id}"])
+                }
+                Subject::DeletionOf => path == "/v1/deletions/{kind}/{name}",
+                Subject::Resource => below(&["/v1/resources/{kind}/{name}"]),
+                Subject::Pause => below(&["/v1/pauses/{pause}"]),
+                Subject::Batch => below(&["/v1/batches/{batch}"]),
+                Subject::Alarm => below(&["/v1/alarms/{id}"]),
+                Subject::Survey => below(&["/v1/surveys/{survey}"]),
+                Subject::Override => below(&["/v1/overrides/{id}"]),
+                Subject::Everything => !path.contains('{') || below(&["/v1/archived/", "/v1/tokens/"]),
+                // No handler sees to what the path names, but to names: whether one is free is told to everybody.
+                Subject::Handled => !path.contains('{') || below(&["/v1/names/"]),
             };
             assert!(named, "{method} {path}: {of:?}");
         }
