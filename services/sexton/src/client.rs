@@ -6,7 +6,7 @@ use clap::CommandFactory;
 use secrecy::ExposeSecret;
 use sexton_api::{
     AcceptReview, ApproveRequest, AuditInfo, AuditQuery, Client, ClientError, Delete, HoldRequest,
-    OverrideRequest, PauseRequest, PreviewRequest, Rescue, Waive,
+    OverrideRequest, PauseRequest, PreviewRequest, Rescue,
 };
 use sexton_model::access::PREFIX;
 use sexton_model::belts::PauseSelector;
@@ -19,8 +19,8 @@ use crate::arguments::{KeysArguments, KeysCommand};
 use crate::output::{counted, rehearsal, say, warn, write};
 use crate::verify::verify;
 use crate::{
-    alarms, batches, canaries, cancel, census, drills, findings, holds, inventory, plan, records, resume,
-    show, tokens,
+    alarms, batches, canaries, cancel, census, drills, findings, holds, inventory, looked, plan, records,
+    resume, show, tokens,
 };
 
 /// Do what was asked.
@@ -259,22 +259,16 @@ async fn command(client: &Client, format: Format, command: Command) -> anyhow::R
             let outcome = client.retry(id).await?;
             write(format, &outcome, |_| format!("{id} is tried again"))?;
         }
-        Command::Waive { what, absent, may_remain: _, belongs, evidence } => {
-            let (claim, done) = match (absent, &belongs) {
-                (true, _) => (WaiverClaim::Absent, "the step is let pass"),
-                (false, Some(_)) => (WaiverClaim::Belongs, "it is read again, and joins what is deleted"),
-                (false, None) => (WaiverClaim::MayRemain, "the step is let pass"),
+        Command::Waive { what, absent, may_remain: _, belongs, mark, evidence } => {
+            let claim = match (absent, &belongs) {
+                (true, _) => WaiverClaim::Absent,
+                (false, Some(_)) => WaiverClaim::Belongs,
+                (false, None) => WaiverClaim::MayRemain,
             };
-            let id = id_of(client, &what).await?;
-            let outcome = client.waive(id, &Waive { claim, mark: belongs, evidence }).await?;
-            write(format, &outcome, |_| format!("{id}: {done}"))?;
+            looked::waive(client, format, &what, (claim, belongs.or(mark)), evidence).await?;
         }
-        Command::Acknowledge { what, reason } => {
-            let id = id_of(client, &what).await?;
-            let outcome = client.acknowledge(id, &reason).await?;
-            write(format, &outcome, |_| {
-                format!("{id}: the notice counts as delivered; its period begins now")
-            })?;
+        Command::Acknowledge { what, mark, reason } => {
+            looked::acknowledge(client, format, &what, mark, reason).await?;
         }
         Command::Bounced { what, reason } => {
             let id = id_of(client, &what).await?;
@@ -314,7 +308,10 @@ async fn command(client: &Client, format: Format, command: Command) -> anyhow::R
 }
 
 /// The record that is meant: `d-17`, or the live one of `vm/web01`.
-async fn id_of(client: &Client, what: &str) -> anyhow::Result<DeletionId> {
+///
+/// # Errors
+/// If there is none, or the coordinator cannot be asked.
+pub async fn id_of(client: &Client, what: &str) -> anyhow::Result<DeletionId> {
     match what.parse() {
         Ok(id) => Ok(id),
         Err(_) => Ok(client.deletion(what).await?.id),

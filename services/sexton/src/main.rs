@@ -14,6 +14,7 @@ mod findings;
 mod holds;
 mod import;
 mod inventory;
+mod looked;
 mod outage;
 mod output;
 mod plan;

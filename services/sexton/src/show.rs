@@ -1,5 +1,5 @@
 //! One record, the pauses, the ceilings: as people read them.
-use sexton_api::{ArchivedInfo, Created, DeletionInfo, JobInfo};
+use sexton_api::{ArchivedInfo, Created, DeletionInfo, JobInfo, WaiverInfo};
 use sexton_model::ResourceId;
 use sexton_model::audit::AuditEvent;
 use sexton_model::belts::Pause;
@@ -50,18 +50,7 @@ pub fn deletion(info: &DeletionInfo, trail: bool) -> String {
         );
     }
     text += &crate::holds::lines(&info.resource_holds);
-    for waiver in &info.waivers {
-        let step = waiver.step.as_deref().unwrap_or("all that was waived");
-        let (job, claim, by) = (waiver.job, waiver.claim.words(), &waiver.by);
-        let (at, why) = (moment(Some(waiver.at)), &waiver.evidence);
-        text += &match waiver.claim {
-            WaiverClaim::Untold => format!("untold      {step} ({job}): failed first at {at}: {why}\n"),
-            WaiverClaim::Bounced => format!("came back   {step} ({job}) at {at}, says {by}: {why}\n"),
-            WaiverClaim::Absent | WaiverClaim::MayRemain | WaiverClaim::Belongs | WaiverClaim::Told => {
-                format!("waived      {step} ({job}) as \"{claim}\" by {by}: {why}\n")
-            }
-        };
-    }
+    text.extend(info.waivers.iter().map(stated));
     text += &drift(info);
     text += &format!("undo        {}\n", info.undo);
     if let Some(until) = info.cancel_until {
@@ -80,10 +69,42 @@ pub fn deletion(info: &DeletionInfo, trail: bool) -> String {
         text += &format!("\nnext        {}\n", self::next(next));
         if next.state == StateName::Parked {
             text += &parked(info, next);
+        } else if let Some(mark) = &info.mark {
+            text += &format!(
+                "mark        {mark}\nways out    once everybody was told otherwise: sexton acknowledge {} --mark {mark} --reason …\n",
+                info.id
+            );
         }
     }
     let chain = format!("\naudit       {}, chain {}\n", counted(info.trail.len(), "event"), info.chain);
     if trail { text + &chain + &self::trail(info) } else { text + &chain }
+}
+
+/// What somebody has stated of a step.
+fn stated(waiver: &WaiverInfo) -> String {
+    let step = waiver.step.as_deref().unwrap_or("all that was waived");
+    let (job, claim, by) = (waiver.job, waiver.claim.words(), &waiver.by);
+    let (at, why) = (moment(Some(waiver.at)), &waiver.evidence);
+    match waiver.claim {
+        WaiverClaim::Untold => format!("untold      {step} ({job}): failed first at {at}: {why}\n"),
+        WaiverClaim::Bounced => format!("came back   {step} ({job}) at {at}, says {by}: {why}\n"),
+        WaiverClaim::Absent | WaiverClaim::MayRemain | WaiverClaim::Belongs | WaiverClaim::Told => {
+            format!("waived      {step} ({job}) as \"{claim}\" by {by}: {why}\n")
+        }
+    }
+}
+
+/// What a person has to look at before something is let pass: the step that is parked, and why, with all that has
+/// appeared; or of whom it was said that the notice came back.
+pub fn looked_at(info: &DeletionInfo) -> String {
+    let mut text = format!("record      {} of {}\n", info.id, info.resource.id);
+    if let Some(job) = info.jobs.iter().find(|job| job.state == StateName::Parked) {
+        text += &format!("{}next        {}\nparked      {}\n", drift(info), next(job), job.why);
+    } else {
+        let since = info.waivers.iter().rev().take_while(|waiver| waiver.claim != WaiverClaim::Told);
+        text.extend(since.filter(|waiver| waiver.claim == WaiverClaim::Bounced).map(stated));
+    }
+    text + &format!("mark        {}\n", info.mark.as_deref().unwrap_or_default())
 }
 
 /// A record without the dates that move with the clock alone, by which one tells whether anything has changed.
@@ -195,19 +216,21 @@ fn next(job: &JobInfo) -> String {
 
 /// What a person can do about a parked job.
 fn parked(info: &DeletionInfo, job: &JobInfo) -> String {
-    let (id, gone) = (info.id, format!("sexton waive {} --absent --evidence …", info.id));
+    let (id, mark) = (info.id, info.mark.as_deref().unwrap_or("MARK"));
+    let gone = format!("sexton waive {id} --absent --mark {mark} --evidence …");
+    let remains = format!("sexton waive {id} --may-remain --mark {mark} --evidence …");
     let untold = |step: &String| {
         info.waivers.iter().any(|w| w.claim == WaiverClaim::Untold && w.step.as_ref() == Some(step))
     };
     let mut ways = match &job.step {
         Some(step) if job.job == JobKind::Stage(Stage::Announce) && untold(step) => format!(
-            "sexton retry {id} · after three days, once everybody was told otherwise: sexton acknowledge {id} --reason …"
+            "sexton retry {id} · after three days, once everybody was told otherwise: sexton acknowledge {id} --mark {mark} --reason …"
         ),
         // Which steps read targets again is written in their names.
-        Some(step) if step.contains('@') => format!(
-            "sexton retry {id} · sexton waive {id} --belongs MARK --evidence … · sexton waive {id} --may-remain --evidence …"
-        ),
-        Some(_) => format!("sexton retry {id} · {gone} · sexton waive {id} --may-remain --evidence …"),
+        Some(step) if step.contains('@') => {
+            format!("sexton retry {id} · sexton waive {id} --belongs {mark} --evidence … · {remains}")
+        }
+        Some(_) => format!("sexton retry {id} · {gone} · {remains}"),
         None => format!("once somebody has seen that it is gone: {gone}"),
     };
     ways += &match job.job {
@@ -223,7 +246,7 @@ fn parked(info: &DeletionInfo, job: &JobInfo) -> String {
     if matches!(job.job, JobKind::Stage(Stage::Announce | Stage::Soft)) {
         ways = format!("sexton cancel {id} --reason … · {ways}");
     }
-    format!("parked      {}\nways out    {ways}\n", job.why)
+    format!("parked      {}\nmark        {mark}\nways out    {ways}\n", job.why)
 }
 
 fn timeline(info: &DeletionInfo) -> String {

@@ -213,15 +213,20 @@ fn what_is_decided_of_a_record_is_told_as_its_type_says() {
     for line in ["register FOLDER/member.json", &delete] {
         read(line, &ask(&site, "test", line));
     }
-    let lines = ["park MEMBER --reason test", "retry MEMBER", "waive MEMBER --absent --evidence looked"];
-    let [park, retry, waive] = lines.map(|line| line.replace("MEMBER", MEMBER));
+    let mark = |what: &str| {
+        let show = format!("show {what}");
+        told::<DeletionInfo>(&show, &ask(&site, "test", &show)).mark.unwrap()
+    };
     // What is parked stays so until somebody decides.
-    for (decided, by) in [(&retry, "test"), (&waive, "boss")] {
-        live(&park, &ask_until_done(&site, "test", &park));
-        live(decided, &ask(&site, by, decided));
-    }
-    let acknowledge = "acknowledge vm/vm0001 --reason by-phone";
-    live(acknowledge, &ask_until_done(&site, "boss", acknowledge));
+    let [park, retry] =
+        ["park MEMBER --reason test", "retry MEMBER"].map(|line| line.replace("MEMBER", MEMBER));
+    live(&park, &ask_until_done(&site, "test", &park));
+    live(&retry, &ask(&site, "test", &retry));
+    live(&park, &ask_until_done(&site, "test", &park));
+    let waive = format!("waive {MEMBER} --absent --mark {} --evidence looked", mark(MEMBER));
+    live(&waive, &ask(&site, "boss", &waive));
+    let acknowledge = format!("acknowledge vm/vm0001 --mark {} --reason by-phone", mark("vm/vm0001"));
+    live(&acknowledge, &ask_until_done(&site, "boss", &acknowledge));
 }
 
 /// Nothing ends the time for it: the ceiling keeps purge from beginning, however long it takes until a rescue is accepted.

@@ -99,34 +99,39 @@ fn after_three_days_somebody_acknowledges_that_everybody_was_told_otherwise() {
     let (site, _) = announcing();
     until("it fails", || site.says(&["show", "vm/vm0001"]).1.contains("not everybody could be told since"));
     let reason = ["acknowledge", "vm/vm0001", "--reason", "called the owner by phone"];
-    let acknowledge = || site.says_to("boss", &reason);
-    let (done, said) = acknowledge();
+    let (done, said) = site.says_to("boss", &reason);
     assert!(!done && said.contains("still tried: it can be acknowledged from"), "{said}");
     until("it is parked", || record(&site)["jobs"][0]["state"] == json!("parked"));
     let shown = site.says(&["show", "vm/vm0001"]).1;
-    assert!(shown.contains("sexton acknowledge d-1 --reason"), "{shown}");
     let seen = record(&site);
+    let mark = seen["mark"].as_str().unwrap();
+    assert!(shown.contains(&format!("sexton acknowledge d-1 --mark {mark} --reason")), "{shown}");
+    let acknowledge = |by: &str| site.says_to(by, &[&reason[..], &["--mark", mark]].concat());
     let untold = moment(&seen["waivers"][0]["at"]);
     let parked = moment(&seen["trail"].as_array().unwrap().last().unwrap()["event"]["at"]);
     assert!(parked - untold >= 3 * i64::from(DAY_MS) * 1000, "{seen}");
-    let (done, said) = site.says(&["waive", "vm/vm0001", "--absent", "--evidence", "in a hurry"]);
+    let waive = ["waive", "vm/vm0001", "--absent", "--mark", mark, "--evidence", "in a hurry"];
+    let (done, said) = site.says(&waive);
     assert!(!done && said.contains("a notice is not waived"), "{said}");
-    let (status, answer) =
-        site.post("/v1/deletions/d-1/waive", "", &json!({ "claim": "told", "evidence": "x" }).to_string());
+    let told = json!({ "claim": "told", "mark": mark, "evidence": "x" });
+    let (status, answer) = site.post("/v1/deletions/d-1/waive", "", &told.to_string());
     assert!(status == 409 && answer.contains("a notice is not waived"), "{answer}");
-    let (status, answer) = site.post("/v1/deletions/d-1/acknowledge", "", "{\"reason\": \" \"}");
-    assert!(status == 422 && answer.contains("reason"), "{answer}");
-    let (done, said) = site.says(&reason);
+    let unreasoned = json!({ "mark": mark, "reason": " " });
+    for (body, lacks) in [(unreasoned, "reason"), (json!({ "reason": "called" }), "mark")] {
+        let (status, answer) = site.post("/v1/deletions/d-1/acknowledge", "", &body.to_string());
+        assert!(status == 422 && answer.contains(lacks), "{answer}");
+    }
+    let (done, said) = acknowledge("test");
     let own = "test requested this deletion: somebody else has to say that everybody was told otherwise";
     assert!(!done && said.contains(own), "{said}");
     assert!(site.says(&["-o", "json", "audit", "--access"]).1.contains(own), "it is written down");
-    let (done, said) = acknowledge();
+    let (done, said) = acknowledge("boss");
     assert!(done && said.contains("counts as delivered"), "{said}");
     soft_waits(&site);
     let shown = site.says(&["show", "vm/vm0001", "--trail"]).1;
     assert!(shown.contains("\"told otherwise\" by boss: called the owner by phone"), "{shown}");
     assert!(shown.contains("acknowledged"), "{shown}");
-    let (done, said) = acknowledge();
+    let (done, said) = acknowledge("boss");
     assert!(!done && said.contains("nothing to acknowledge"), "{said}");
     assert!(site.says(&["audit"]).0);
 }
@@ -145,12 +150,24 @@ fn a_mail_that_comes_back_holds_soft_until_somebody_acknowledges() {
     let shown = site.says(&["show", "vm/vm0001"]).1;
     assert!(shown.contains("came back   notifier.announce (announce) at "), "{shown}");
     assert!(shown.contains("the notice came back at"), "{shown}");
+    let reason = ["acknowledge", "vm/vm0001", "--reason", "called them by phone"];
+    let acknowledge = |mark: &str| site.says_to("boss", &[&reason[..], &["--mark", mark]].concat());
+    let mark = || record(&site)["mark"].as_str().unwrap().to_owned();
+    let seen = mark();
+    assert!(site.says(&["bounced", "vm/vm0001", "--reason", "deputy@example.org: no such box"]).0);
     until("three days have passed", || {
-        let arguments = ["acknowledge", "vm/vm0001", "--reason", "called the owner by phone"];
-        let (done, said) = site.says_to("boss", &arguments);
-        assert!(done || said.contains("the notice came back: it can be acknowledged from"), "{said}");
-        done
+        let (done, said) = acknowledge(&seen);
+        assert!(!done, "the deputy was not known of when that was looked at: {said}");
+        let early = said.contains("the notice came back: it can be acknowledged from");
+        assert!(early || said.contains("is not what was looked at"), "{said}");
+        !early
     });
+    // Whoever names nothing is shown whom it did not reach.
+    let (done, said) = site.says_to("boss", &reason);
+    let all = ["owner@example.org", "deputy@example.org", &format!("Say --mark {}", mark())];
+    assert!(!done && all.iter().all(|part| said.contains(part)), "{said}");
+    let (done, said) = acknowledge(&mark());
+    assert!(done, "{said}");
     let acknowledged = record(&site);
     let told = acknowledged["waivers"].as_array().unwrap().last().unwrap().clone();
     let bounced_at = moment(&acknowledged["waivers"][0]["at"]);

@@ -48,7 +48,7 @@ fn under_review_a_token_looks_and_stops_and_lets_nothing_go_on() {
             &json!({ "everywhere": true, "to": "purge", "reason": "x" }),
         ),
         (&gone, "POST", "/v1/batches/99/approve".to_owned(), &json!({ "digest": "x", "reason": "x" })),
-        (&gone, "POST", of(&a, "waive"), &json!({ "claim": "absent", "evidence": "seen" })),
+        (&gone, "POST", of(&a, "waive"), &json!({ "claim": "absent", "mark": "ab12", "evidence": "seen" })),
         (&gone, "POST", of(&a, "rescue"), &json!({ "evidence": "seen" })),
         (
             &gone,
@@ -58,7 +58,7 @@ fn under_review_a_token_looks_and_stops_and_lets_nothing_go_on() {
         ),
         (&works, "DELETE", "/v1/pauses/1".to_owned(), &none),
         (&works, "POST", of(&a, "retry"), &json!({})),
-        (&works, "POST", of(&a, "acknowledge"), &reason),
+        (&works, "POST", of(&a, "acknowledge"), &json!({ "mark": "ab12", "reason": "a test" })),
         (&works, "DELETE", of(&a, "holds/1"), &none),
         (&chief, "POST", "/v1/deletions".to_owned(), &deletion("c")),
         (&chief, "POST", "/v1/resources".to_owned(), &json!({ "resources": [], "whole": true })),

@@ -52,7 +52,7 @@ fn each_role_is_refused_what_is_above_it() {
     let of = |what: &str| format!("/v1/deletions/{id}/{what}");
     let reason = json!({ "reason": "a test" });
     let ceiling = json!({ "scope": "tenants/acme", "to": "observe", "reason": "a test" });
-    let waive = json!({ "claim": "absent", "evidence": "seen" });
+    let waive = json!({ "claim": "absent", "mark": "ab12", "evidence": "seen" });
     let digest = json!({ "digest": "x", "reason": "a test" });
     let shot = json!({ "deletion": id, "stage": "announce", "belt": "ceiling", "reason": "a test" });
     let held = |more: &str| format!("/v1/resources/vm/a/holds{more}");
@@ -94,7 +94,7 @@ fn each_role_is_refused_what_is_above_it() {
         ("operator", "DELETE", held("?origin=nobody"), &none),
         ("operator", "DELETE", held("/99"), &none),
         ("requester", "POST", "/v1/censuses".to_owned(), &census(&[])),
-        ("operator", "POST", of("acknowledge"), &reason),
+        ("operator", "POST", of("acknowledge"), &json!({ "mark": "ab12", "reason": "a test" })),
         ("operator", "POST", of("bounced"), &reason),
         ("operator", "PUT", "/v1/resources/vm/a/priority".to_owned(), &json!({ "priority": 3 })),
         ("operator", "POST", "/v1/alarms/99/acknowledge".to_owned(), &reason),

@@ -99,8 +99,21 @@ fn an_archive_that_cannot_be_deleted_yet_is_named_in_the_receipt_with_its_date()
     assert!(said.contains("locked by the store: present until 2099-06-30"), "{said}");
     assert!(!site.says(&["receipt", &id]).0, "its purge is not over");
 
+    // It is stated of what was looked at: whoever names nothing is shown that, and nothing is waived.
     let arguments = ["waive", id.as_str(), "--may-remain", "--evidence", "the law wants it kept"];
+    let mark = json(&site, &["show", &id])["mark"].as_str().unwrap().to_owned();
     let (done, said) = site.says_to("approver", &arguments);
+    for part in ["backup.delete_archives", "present until 2099-06-30", &format!("Say --mark {mark}")] {
+        assert!(!done && said.contains(part), "{part}: {said}");
+    }
+    let of_none = serde_json::json!({ "claim": "may_remain", "evidence": "x" }).to_string();
+    let (status, answer) = site.post(&format!("/v1/deletions/{id}/waive"), "", &of_none);
+    assert!(status == 422 && answer.contains("mark"), "{status} {answer}");
+    let waive = |mark: &str| site.says_to("approver", &[&arguments[..], &["--mark", mark]].concat());
+    let (done, said) = waive("000000000000");
+    assert!(!done && said.contains("is not what was looked at") && said.contains(&mark), "{said}");
+    assert!(parked(), "nothing was waived yet");
+    let (done, said) = waive(&mark);
     assert!(done, "{said}");
     until("it has a receipt", || site.says(&["receipt", &id]).0);
     let (_, said) = site.says(&["receipt", &id]);

@@ -13,7 +13,7 @@ use sexton_model::outlook::Foresight;
 use sexton_model::preview::StagePreview;
 use sexton_model::resource::{Identity, Resource};
 use sexton_model::undo::undo;
-use sexton_model::{DeletionId, Instance, ResourceId, Scope, Timestamp, outlook};
+use sexton_model::{DeletionId, Instance, ResourceId, Scope, Timestamp, decide, outlook};
 
 use crate::date;
 
@@ -179,11 +179,21 @@ impl Created {
 pub struct Waive {
     /// What is stated.
     pub claim: WaiverClaim,
-    /// For "belongs": the mark of what has appeared, as the reason of the park shows it in brackets.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mark: Option<String>,
+    /// The mark of what was looked at: [`DeletionInfo::mark`]. It is stated of that alone, and refused if anything else stands
+    /// there by now.
+    pub mark: String,
     /// On what evidence.
     pub evidence: String,
+}
+
+/// Everybody was told otherwise, whom a notice did not reach.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Acknowledge {
+    /// The mark of what was looked at, as of [`Waive::mark`].
+    pub mark: String,
+    /// Who was told, and how.
+    pub reason: String,
 }
 
 /// The resource was saved by hand.
@@ -224,6 +234,9 @@ pub struct DeletionLine {
     /// Why it does not go on.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub why: String,
+    /// The mark of what a person has to look at, as of [`DeletionInfo::mark`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mark: Option<String>,
     /// Whether a cancel would still be taken.
     #[serde(default)]
     pub cancel: bool,
@@ -337,6 +350,10 @@ pub struct DeletionInfo {
     /// Holds on the resource, whatever record it has.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub resource_holds: Vec<Hold>,
+    /// The mark of what a person has to look at: the step that is parked, and why; or of whom it was said that the notice
+    /// came back. Whoever waives or acknowledges names it, so that it is stated of nothing else. None if there is no such.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mark: Option<String>,
     /// Steps that were let pass.
     pub waivers: Vec<WaiverInfo>,
     /// What can still be undone, in a sentence.
@@ -375,6 +392,7 @@ impl DeletionInfo {
             jobs: Vec::new(),
             holds: d.holds.clone(),
             resource_holds: d.resource_holds.clone(),
+            mark: decide::mark(d),
             waivers: d.waivers.iter().filter_map(|waiver| WaiverInfo::of(d, waiver)).collect(),
             undo: String::new(),
             cancel_until: None,

@@ -20,6 +20,7 @@ mod event;
 pub(crate) mod notice;
 mod person;
 mod refusal;
+mod seen;
 mod settle;
 
 pub use dispatch::mode_of;
@@ -39,6 +40,7 @@ pub use context::{Capacity, Context, Lane};
 pub use decision::{Change, Decision, Effect, OrderSpec};
 pub use event::Event;
 pub use refusal::Refusal;
+pub use seen::mark;
 
 impl Event {
     /// Whether it may be decided while the ledger is under review: what a person says against a deletion, and takes
@@ -109,9 +111,9 @@ pub fn decide(deletion: &Deletion, event: &Event, context: &Context<'_>) -> Resu
         Event::Park { by, reason } => person::park(&mut draft, by, reason)?,
         Event::Retry { by } => person::retry(&mut draft, by)?,
         Event::Waive { by, claim, mark, evidence } => {
-            person::waive(&mut draft, by, (*claim, mark.as_deref()), evidence)?
+            person::waive(&mut draft, by, (*claim, mark.as_str()), evidence)?
         }
-        Event::Acknowledge { by, reason } => notice::acknowledge(&mut draft, by, reason)?,
+        Event::Acknowledge { by, mark, reason } => notice::acknowledge(&mut draft, by, mark, reason)?,
         Event::Bounced { by, reason } => notice::bounced(&mut draft, by, reason)?,
         Event::Rescue { by, evidence } => person::rescue(&mut draft, by, evidence)?,
     }

@@ -5,7 +5,7 @@ use sexton_model::decide::Event;
 use sexton_model::deletion::{Due, RecordStatus, WaiverClaim};
 use sexton_model::job::JobState;
 use sexton_model::resource::Resource;
-use sexton_model::{Actor, DeletionId, Fence, ResourceId, canary};
+use sexton_model::{Actor, DeletionId, Fence, ResourceId, canary, decide};
 
 use super::check::{DAY_MS, Made, Violation};
 use super::platform::State;
@@ -308,7 +308,8 @@ impl World {
             return false;
         }
         let claim = if absent { WaiverClaim::Absent } else { WaiverClaim::MayRemain };
-        let event = Event::Waive { by: another(), claim, mark: None, evidence: "looked".into() };
+        let mark = decide::mark(d).unwrap_or_default();
+        let event = Event::Waive { by: another(), claim, mark, evidence: "looked".into() };
         self.ask(Intent { deletion: d.id, event }).await
     }
 

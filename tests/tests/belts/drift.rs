@@ -126,7 +126,7 @@ async fn a_volume_that_appears_before_hard_stops_before_anything_is_destroyed() 
 
     // Stated to belong to the deletion, it goes with the rest.
     let evidence = "web01 got it on Tuesday, its owner says that it can go".to_owned();
-    let mark = Some(mark(&reason));
+    let mark = mark(&reason);
     system.tell(id, Event::Waive { by: boss(), claim: WaiverClaim::Belongs, mark, evidence }).await.unwrap();
     system.until_over(id, RecordStatus::Recycled).await;
     assert!(!is_there(&system, "web01-data") && !is_there(&system, "web01-root"));
@@ -145,7 +145,7 @@ async fn a_statement_about_one_volume_does_not_delete_another() {
     system.backup.reached().await;
     attach(&system, "web01-data");
     system.backup.open();
-    let mark = Some(mark(&parked(&system, id, Stage::Hard).await));
+    let mark = mark(&parked(&system, id, Stage::Hard).await);
     attach(&system, "web01-more");
     let evidence = "web01-data can go".to_owned();
     system.tell(id, Event::Waive { by: boss(), claim: WaiverClaim::Belongs, mark, evidence }).await.unwrap();

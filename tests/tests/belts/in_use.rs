@@ -299,8 +299,8 @@ async fn a_machine_that_may_remain_keeps_its_backups() {
     let undefined = |state: &JobState| matches!(state, JobState::Parked { reason } if reason.contains("it is not undefined"));
     system.until_job(id, Stage::Hard, undefined).await;
     let evidence = "it runs again, and its owner is not to be reached".to_owned();
-    let claim = WaiverClaim::MayRemain;
-    let waive = |by| Event::Waive { by, claim, mark: None, evidence: evidence.clone() };
+    let (claim, mark) = (WaiverClaim::MayRemain, system.mark(id).await);
+    let waive = |by| Event::Waive { by, claim, mark: mark.clone(), evidence: evidence.clone() };
     // Who requested it does not let it pass.
     let refused = system.tell(id, waive(ops())).await;
     assert!(matches!(refused, Err(NotDone::Refused(Refusal::Requested { .. }))), "{refused:?}");

@@ -31,6 +31,7 @@ mod places;
 mod receipts;
 mod restores;
 mod second_person;
+mod seen;
 mod steps;
 mod stops;
 mod surveys;

@@ -209,11 +209,11 @@ async fn a_key_that_may_remain_keeps_its_place_until_somebody_has_seen_it_gone()
     system.until_answered(leaving, "nothing can be seen").await;
     system.until_parked(leaving).await;
     let boss: Actor = "boss".parse().unwrap();
-    let waive = |claim: WaiverClaim, evidence: &str| {
-        let (by, evidence) = (boss.clone(), evidence.to_owned());
-        Event::Waive { by, claim, mark: None, evidence }
+    let waive = async |claim: WaiverClaim, evidence: &str| {
+        let (by, mark, evidence) = (boss.clone(), system.mark(leaving).await, evidence.to_owned());
+        system.tell(leaving, Event::Waive { by, claim, mark, evidence }).await
     };
-    system.tell(leaving, waive(WaiverClaim::MayRemain, "the machine is not reached")).await.unwrap();
+    waive(WaiverClaim::MayRemain, "the machine is not reached").await.unwrap();
     let receipt = system.until_receipt(leaving, &signed_by).await;
     let remain: Vec<&str> = receipt.remains.iter().map(|left| left.step.as_str()).collect();
     assert_eq!(remain, ["machine.remove", "inventory.remove"]);
@@ -223,7 +223,7 @@ async fn a_key_that_may_remain_keeps_its_place_until_somebody_has_seen_it_gone()
     let parked = |state: &JobState| state.name() == StateName::Parked;
     system.until_job(leaving, Stage::Recycle, parked).await;
     refused(&system, Some(leaving), Lacks::Hard).await;
-    system.tell(leaving, waive(WaiverClaim::Absent, "its disk was wiped")).await.unwrap();
+    waive(WaiverClaim::Absent, "its disk was wiped").await.unwrap();
     system.until_over(leaving, RecordStatus::Recycled).await;
     joins_b(&system).await;
 }

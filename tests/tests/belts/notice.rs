@@ -50,23 +50,23 @@ async fn soft_follows(system: &System, id: DeletionId, told: Timestamp) {
     assert!(begun >= told.plus_ms(NOTICE_MS), "told at {told}, and soft began at {begun}");
 }
 
-fn acknowledge(by: Actor) -> Event {
-    Event::Acknowledge { by, reason: "called the owner by phone".into() }
+fn acknowledge(by: Actor, mark: String) -> Event {
+    Event::Acknowledge { by, mark, reason: "called the owner by phone".into() }
 }
 
 /// Somebody else than who requested it says that everybody was told otherwise. When.
 async fn acknowledged(system: &System, id: DeletionId) -> Timestamp {
-    let refused = system.tell(id, acknowledge(ops())).await;
+    let refused = system.tell(id, acknowledge(ops(), system.mark(id).await)).await;
     assert!(matches!(refused, Err(NotDone::Refused(Refusal::Requested { .. }))), "{refused:?}");
-    system.tell(id, acknowledge(boss())).await.unwrap().at
+    system.tell(id, acknowledge(boss(), system.mark(id).await)).await.unwrap().at
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn soft_waits_for_a_notice_that_is_delivered_late_and_for_its_period() {
     let system = System::start_announcing().await;
     let id = untold(&system).await;
-    let (by, evidence) = (boss(), "in a hurry".into());
-    let waived = system.tell(id, Event::Waive { by, claim: WaiverClaim::Absent, mark: None, evidence }).await;
+    let (by, mark, evidence) = (boss(), system.mark(id).await, "in a hurry".into());
+    let waived = system.tell(id, Event::Waive { by, claim: WaiverClaim::Absent, mark, evidence }).await;
     assert!(matches!(waived, Err(NotDone::Refused(Refusal::NotWaived))), "{waived:?}");
     system.monitoring.set_flaw("silence", None);
     system.tell(id, Event::Retry { by: ops() }).await.unwrap();
@@ -94,7 +94,13 @@ async fn a_notice_that_comes_back_holds_soft() {
     let JobState::Held { by: Blocker::Untold { since, .. }, .. } = soft.state else { panic!("{soft:?}") };
     assert_eq!(since, came_back);
     assert_eq!(system.backup.changes(), Vec::<String>::new());
-    // Three days have passed since: the notice period is longer.
+    // Three days have passed since: the notice period is longer. Whoever has called one of them has not called another, of
+    // whom it is said before the acknowledgement comes.
+    let seen = system.mark(id).await;
+    let another = Event::Bounced { by: ops(), reason: "deputy@example.org: no such box".into() };
+    system.tell(id, another).await.unwrap();
+    let late = system.tell(id, acknowledge(boss(), seen)).await;
+    assert!(matches!(late, Err(NotDone::Refused(Refusal::OtherThings { .. }))), "{late:?}");
     let told = acknowledged(&system, id).await;
     soft_follows(&system, id, told).await;
 }

@@ -100,8 +100,8 @@ async fn waive(
     claim: WaiverClaim,
     evidence: &str,
 ) -> Result<Decided, NotDone> {
-    let evidence = evidence.to_owned();
-    system.tell(id, Event::Waive { by: boss(), claim, mark: None, evidence }).await
+    let (mark, evidence) = (system.mark(id).await, evidence.to_owned());
+    system.tell(id, Event::Waive { by: boss(), claim, mark, evidence }).await
 }
 
 async fn rescue(system: &System, id: DeletionId) -> Result<Decided, NotDone> {
@@ -309,7 +309,8 @@ async fn only_an_approver_of_its_scope_waives_and_rescues() {
     let url = format!("http://{}", listener.local_addr().unwrap());
     let stop = CancellationToken::new();
     let serving = tokio::spawn(serve(listener, api, stop.clone()));
-    let gone = Waive { claim: WaiverClaim::Absent, mark: None, evidence: "I have looked".into() };
+    let (claim, evidence) = (WaiverClaim::Absent, "I have looked".to_owned());
+    let gone = Waive { claim, mark: system.mark(id).await, evidence };
     let saved = Rescue { evidence: "it runs elsewhere".into() };
     let others =
         [("olga", Role::Operator, "tenants/acme", 403), ("otto", Role::Approver, "tenants/other", 404)];
@@ -322,6 +323,11 @@ async fn only_an_approver_of_its_scope_waives_and_rescues() {
     assert_eq!((view.deletion.waivers.len(), view.deletion.status), (0, RecordStatus::Live));
 
     let anna = system.asking(&url, ("anna", Role::Approver, "tenants")).await;
+    // It is shown to her, and another thing is not what she has looked at.
+    let info = anna.deletion(&id.to_string()).await.unwrap();
+    assert_eq!(info.mark.as_ref(), Some(&gone.mark));
+    let other = Waive { mark: "0".repeat(12), ..gone.clone() };
+    assert_eq!(status(anna.waive(id, &other).await), 409);
     assert_eq!(anna.waive(id, &gone).await.unwrap().status, RecordStatus::Live);
     let job = system.until_job(id, Stage::Hard, |state| *state == JobState::Done).await;
     let is_quiet = async || system.ledger.facts().await.unwrap().now > job.quiet_after;

@@ -168,7 +168,10 @@ impl From<NotDone> for Refused {
             }
             _ => StatusCode::CONFLICT,
         };
-        let refused = Self::new(status, why.to_string());
+        let mut refused = Self::new(status, why.to_string());
+        if matches!(why, NotDone::Refused(Refusal::OtherThings { .. })) {
+            refused.problem.field = Some("mark".to_owned());
+        }
         if by_a_belt(&why) { refused.noted() } else { refused }
     }
 }

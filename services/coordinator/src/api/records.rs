@@ -7,8 +7,8 @@ use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use sexton_api::{
-    Created, Delete, DeletionInfo, DeletionLine, ListQuery, Outcome, PAGE_MAX, Page, PreviewInfo,
-    PreviewRequest, Reason, Rescue, Waive,
+    Acknowledge, Created, Delete, DeletionInfo, DeletionLine, ListQuery, Outcome, PAGE_MAX, Page,
+    PreviewInfo, PreviewRequest, Reason, Rescue, Waive,
 };
 use sexton_ledger::{
     ANNOUNCED_MAX, DeletionFilter, Facts, Intent, Ledger, LedgerError, NewDeletion, NotDone, Note,
@@ -422,9 +422,9 @@ pub(super) async fn acknowledge(
     caller: Caller,
     once: Once,
     Path(id): Path<String>,
-    Body(Reason { reason }): Body<Reason>,
+    Body(Acknowledge { mark, reason }): Body<Acknowledge>,
 ) -> Result<Json<Outcome>, Refused> {
-    decide(&api, &id, (caller, once), Event::Acknowledge { by, reason }).await
+    decide(&api, &id, (caller, once), Event::Acknowledge { by, mark, reason }).await
 }
 
 pub(super) async fn bounced(

@@ -16,7 +16,7 @@ use sexton_model::deletion::Deletion;
 use sexton_model::job::{Job, JobKind, JobState, Stage};
 use sexton_model::outlook::{Estimate, Foresight, estimates, stops};
 use sexton_model::time::Day;
-use sexton_model::{Instance, Timestamp, undo};
+use sexton_model::{Instance, Timestamp, decide, undo};
 
 use crate::canaries::Canaries;
 use crate::engine::Engine;
@@ -25,7 +25,7 @@ use crate::hours;
 
 pub(super) fn line(row: DeletionRow, in_force: &InForce, by: &Foresight<'_>) -> DeletionLine {
     let undo::Undo { possible, words, until, .. } = undo::undo(&row.deletion, by.day, by.now);
-    let ahead = ahead(&row.deletion, in_force, by);
+    let (ahead, mark) = (ahead(&row.deletion, in_force, by), decide::mark(&row.deletion));
     let (job, state, due_at, why) = match row.at {
         Some((job, state, due_at, why)) => (Some(job), Some(state), due_at, why),
         None => (None, None, None, String::new()),
@@ -39,6 +39,7 @@ pub(super) fn line(row: DeletionRow, in_force: &InForce, by: &Foresight<'_>) -> 
         state,
         due_at,
         why: joined(std::iter::once(why).chain(ahead)),
+        mark,
         cancel: possible,
         undo: words,
         cancel_until: until,

@@ -360,6 +360,10 @@ pub enum Command {
         /// brackets in that reason.
         #[arg(long, group = "claim", value_name = "MARK")]
         belongs: Option<String>,
+        /// The mark of what you have looked at, as `sexton show` gives it: it is stated of nothing else. Without it: shows
+        /// what is parked now, and asks.
+        #[arg(long, conflicts_with = "belongs")]
+        mark: Option<String>,
         /// On what evidence.
         #[arg(long)]
         evidence: String,
@@ -369,6 +373,10 @@ pub enum Command {
     Acknowledge {
         /// A record or its resource.
         what: String,
+        /// The mark of what you have looked at, as `sexton show` gives it: whom the notice did not reach, by then. Without it:
+        /// shows that, and asks.
+        #[arg(long)]
+        mark: Option<String>,
         /// Who was told, and how.
         #[arg(long)]
         reason: String,

@@ -56,6 +56,7 @@ fn parked_at(stage: Stage, step: &str, drift: Vec<String>) -> DeletionInfo {
         jobs: vec![job],
         holds: Vec::new(),
         resource_holds: Vec::new(),
+        mark: Some("ab12".into()),
         waivers: Vec::new(),
         undo: String::new(),
         cancel_until: None,
@@ -90,11 +91,43 @@ fn the_ways_out_are_those_that_are_left() {
         let text = text(Stage::Hard, step);
         assert!(text.contains("cancel is over") && text.contains("until purge begins"), "{text}");
         assert!(!text.contains(cancel) && text.contains(rescue), "{text}");
-        assert!(text.contains("sexton retry d-17") && text.contains("--may-remain"), "{text}");
+        assert!(text.contains("sexton retry d-17") && text.contains("--may-remain --mark ab12"), "{text}");
+        assert!(text.contains("\nmark        ab12\n"), "{text}");
     }
     let text = text(Stage::Purge, "hypervisor.inspect@purge");
     assert!(text.contains("cancel and rescue are over"), "{text}");
-    assert!(!text.contains(cancel) && !text.contains(rescue) && text.contains("--belongs MARK"), "{text}");
+    assert!(!text.contains(cancel) && !text.contains(rescue) && text.contains("--belongs ab12"), "{text}");
+}
+
+#[test]
+fn whoever_is_asked_is_shown_what_is_meant() {
+    let parked = looked_at(&parked_at(Stage::Soft, "hypervisor.inspect@soft", vec!["volumes data".into()]));
+    for part in
+        ["d-17 of vm/web01", "volumes data", "hypervisor.inspect@soft (soft)", "[1234]", "mark        ab12"]
+    {
+        assert!(parked.contains(part), "{part}: {parked}");
+    }
+    // A notice that came back: of whom that was said since everybody was told otherwise.
+    let mut back = parked_at(Stage::Soft, "hypervisor.stop", Vec::new());
+    back.jobs[0].state = StateName::Held;
+    let said = |claim, evidence: &str| WaiverInfo {
+        job: JobKind::Stage(Stage::Announce),
+        step: Some("notifier.announce".into()),
+        claim,
+        by: "postmaster".into(),
+        evidence: evidence.into(),
+        at: AT,
+    };
+    let of = |claim, who: &str| said(claim, &format!("{who}@example.org"));
+    back.waivers = vec![
+        of(WaiverClaim::Bounced, "ann"),
+        of(WaiverClaim::Told, "all"),
+        of(WaiverClaim::Bounced, "ben"),
+        of(WaiverClaim::Bounced, "cem"),
+    ];
+    let back = (looked_at(&back), deletion(&back, false));
+    assert!(back.0.contains("ben@") && back.0.contains("cem@") && !back.0.contains("ann@"), "{}", back.0);
+    assert!(back.1.contains("sexton acknowledge d-17 --mark ab12 --reason"), "{}", back.1);
 }
 
 #[test]

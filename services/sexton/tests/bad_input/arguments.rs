@@ -18,6 +18,7 @@ fn bad_arguments_name_the_argument_and_what_was_expected() {
         (vec!["delete", "vm/a", "--reason", "x"], vec!["--on"]),
         (vec!["waive", "d-1", "--evidence", "x"], vec!["--absent"]),
         (vec!["waive", "d-1", "--absent", "--may-remain", "--evidence", "x"], vec!["--may-remain"]),
+        (vec!["waive", "d-1", "--belongs", "ab12", "--mark", "cd34", "--evidence", "x"], vec!["--mark"]),
         (vec!["list", "--status", "gone"], vec!["--status", "recycled"]),
         (vec!["list", "--state", "gone"], vec!["--state", "parked"]),
         (vec!["list", "--limit", "many"], vec!["--limit"]),

@@ -6,8 +6,8 @@ use sexton_model::receipt::SignedReceipt;
 use super::{Client, ClientError};
 use crate::cancellations::{CancelScope, Cancellations};
 use crate::records::{
-    ArchivedInfo, Created, Delete, DeletionInfo, DeletionLine, Outcome, PreviewInfo, PreviewRequest, Rescue,
-    Waive,
+    Acknowledge, ArchivedInfo, Created, Delete, DeletionInfo, DeletionLine, Outcome, PreviewInfo,
+    PreviewRequest, Rescue, Waive,
 };
 use crate::surveys::{SurveyInfo, SurveyRequest};
 use crate::types::{ListQuery, Page, Reason};
@@ -154,9 +154,8 @@ impl Client {
     ///
     /// # Errors
     /// As [`Self::register`].
-    pub async fn acknowledge(&self, id: DeletionId, reason: &str) -> Result<Outcome, ClientError> {
-        let body = Reason { reason: reason.to_owned() };
-        self.post("acknowledging a notice", &format!("/v1/deletions/{id}/acknowledge"), &body).await
+    pub async fn acknowledge(&self, id: DeletionId, body: &Acknowledge) -> Result<Outcome, ClientError> {
+        self.post("acknowledging a notice", &format!("/v1/deletions/{id}/acknowledge"), body).await
     }
 
     /// A notice that was sent came back: it does not count as delivered.

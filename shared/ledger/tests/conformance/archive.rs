@@ -22,7 +22,7 @@ pub async fn over(on: &Stagehand, name: &str) -> DeletionId {
     let waive = Event::Waive {
         by: actor("approver"),
         claim: WaiverClaim::Absent,
-        mark: None,
+        mark: on.mark(id).await,
         evidence: "seen in the zone".into(),
     };
     let next = on.one(id, waive).await.unwrap().dispatch;

@@ -157,7 +157,7 @@ pub async fn what_is_purged_claims_nothing_unless_something_may_remain(fixture: 
     let waive = Event::Waive {
         by: actor("boss"),
         claim: WaiverClaim::MayRemain,
-        mark: None,
+        mark: on.mark(kept).await,
         evidence: "nobody finds the disk".into(),
     };
     on.one(kept, waive).await.unwrap();

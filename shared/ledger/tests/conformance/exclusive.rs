@@ -137,7 +137,7 @@ pub async fn what_may_remain_keeps_its_place(fixture: &dyn Fixture) {
     let waive = Event::Waive {
         by: actor("boss"),
         claim: WaiverClaim::MayRemain,
-        mark: None,
+        mark: on.mark(leaving).await,
         evidence: "nobody finds the disk".into(),
     };
     on.one(leaving, waive).await.unwrap();

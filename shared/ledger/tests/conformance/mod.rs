@@ -219,6 +219,7 @@ macro_rules! conformance_tests {
             waived_as_absent_lets_dependents_run,
             waived_as_remaining_waives_dependents,
             what_may_remain_keeps_its_name,
+            a_waiver_is_about_what_was_looked_at_alone,
             what_belongs_joins_the_targets,
             a_notice_is_tried_for_days_and_soft_waits_for_it,
             an_acknowledgement_replaces_a_notice_after_three_days,

@@ -42,8 +42,8 @@ async fn in_vain(on: &Stagehand, id: DeletionId, mut order: Dispatch) -> Timesta
     }
 }
 
-fn acknowledge() -> Event {
-    Event::Acknowledge { by: actor("ops"), reason: "called the owner by phone".into() }
+fn acknowledge(mark: String) -> Event {
+    Event::Acknowledge { by: actor("ops"), mark, reason: "called the owner by phone".into() }
 }
 
 /// Soft is due its notice period, a day, after `told`.
@@ -81,10 +81,10 @@ pub async fn an_acknowledgement_replaces_a_notice_after_three_days(fixture: &dyn
     let on = patient(fixture).await;
     let id = on.doomed("web01").await;
     let order = telling(&on, id).await;
-    let none = on.one(id, acknowledge()).await.unwrap_err();
+    let none = on.one(id, acknowledge(on.mark(id).await)).await.unwrap_err();
     assert_eq!(none, NotDone::Refused(Refusal::NothingToAcknowledge));
     on.answer(&order, Outcome::spared("no route to the relay")).await.unwrap();
-    let early = on.one(id, acknowledge()).await.unwrap_err();
+    let early = on.one(id, acknowledge(on.mark(id).await)).await.unwrap_err();
     assert!(matches!(early, NotDone::Refused(Refusal::StillTried(_))), "{early:?}");
     let order = on.wake(id, ANNOUNCE).await.dispatch.unwrap();
     let since = in_vain(&on, id, order).await;
@@ -92,13 +92,13 @@ pub async fn an_acknowledgement_replaces_a_notice_after_three_days(fixture: &dyn
     let waived = Event::Waive {
         by: actor("approver"),
         claim: WaiverClaim::Absent,
-        mark: None,
+        mark: on.mark(id).await,
         evidence: "in a hurry".into(),
     };
     assert_eq!(on.one(id, waived).await.unwrap_err(), NotDone::Refused(Refusal::NotWaived));
     drop(on);
     let on = patient(fixture).await;
-    let told = on.one(id, acknowledge()).await.unwrap().at;
+    let told = on.one(id, acknowledge(on.mark(id).await)).await.unwrap().at;
     soft_waits(&on, id, told).await;
     let view = on.view(id).await;
     let event = &view.audit.iter().find(|row| row.event.what == What::Acknowledged).unwrap().event;
@@ -125,7 +125,7 @@ pub async fn a_notice_that_comes_back_holds_soft(fixture: &dyn Fixture) {
     let JobState::Held { by, .. } = on.job(id, JobKind::Stage(Stage::Soft)).await.state else { panic!() };
     assert_eq!(by, Blocker::Untold { since, from: since.plus_ms(3 * DAY_MS) });
     on.until(since.plus_ms(3 * DAY_MS)).await;
-    let told = on.one(id, acknowledge()).await.unwrap().at;
+    let told = on.one(id, acknowledge(on.mark(id).await)).await.unwrap().at;
     soft_waits(&on, id, told).await;
     assert_eq!(on.ledger.verify_chain(id).await.unwrap(), Ok(()));
 }

@@ -43,14 +43,14 @@ pub async fn parked_and_tried_again(fixture: &dyn Fixture) {
     assert_eq!(on.state(id, Stage::Hard).await, StateName::Done);
 }
 
-fn waive(claim: WaiverClaim) -> Event {
-    Event::Waive { by: actor("approver"), claim, mark: None, evidence: "seen in the rack".into() }
+fn waive(mark: String, claim: WaiverClaim) -> Event {
+    Event::Waive { by: actor("approver"), claim, mark, evidence: "seen in the rack".into() }
 }
 
 pub async fn waived_as_absent_lets_dependents_run(fixture: &dyn Fixture) {
     let on = Stagehand::new(fixture).await;
     let (id, _) = parked(&on, "web01").await;
-    let next = on.one(id, waive(WaiverClaim::Absent)).await.unwrap().dispatch;
+    let next = on.one(id, waive(on.mark(id).await, WaiverClaim::Absent)).await.unwrap().dispatch;
     let mut seen = Vec::new();
     on.play(next, &mut seen, |_, _| false).await;
     let names: Vec<_> = seen.into_iter().map(|(name, _)| name).collect();
@@ -64,7 +64,7 @@ pub async fn waived_as_absent_lets_dependents_run(fixture: &dyn Fixture) {
 pub async fn waived_as_remaining_waives_dependents(fixture: &dyn Fixture) {
     let on = Stagehand::new(fixture).await;
     let (id, _) = parked(&on, "web01").await;
-    let next = on.one(id, waive(WaiverClaim::MayRemain)).await.unwrap().dispatch;
+    let next = on.one(id, waive(on.mark(id).await, WaiverClaim::MayRemain)).await.unwrap().dispatch;
     let mut seen = Vec::new();
     on.play(next, &mut seen, |_, _| false).await;
     let names: Vec<_> = seen.into_iter().map(|(name, _)| name).collect();
@@ -76,6 +76,24 @@ pub async fn waived_as_remaining_waives_dependents(fixture: &dyn Fixture) {
     assert_eq!(view.deletion.job(job_id(id, Stage::Hard)).unwrap().state, JobState::Done);
     let resource = on.ledger.resource(&"vm/web01".parse().unwrap()).await.unwrap().unwrap();
     assert_eq!(resource.presence, Inventory::Registered, "nor is it taken out of the inventory");
+}
+
+/// I6: two people are asked for the first step, and one of them has it let pass. What the other says of it a moment later is
+/// no evidence of the next one, which is parked by then.
+pub async fn a_waiver_is_about_what_was_looked_at_alone(fixture: &dyn Fixture) {
+    let on = Stagehand::new(fixture).await;
+    let (id, _) = parked(&on, "web01").await;
+    let seen = on.mark(id).await;
+    let next = on.one(id, waive(seen.clone(), WaiverClaim::Absent)).await.unwrap().dispatch.unwrap();
+    assert_eq!(named(&next).0, "dns.remove");
+    on.answer(&next, Outcome::refused("another identity")).await.unwrap();
+    let refused = on.one(id, waive(seen.clone(), WaiverClaim::Absent)).await.unwrap_err();
+    let mark = on.mark(id).await;
+    assert_ne!(mark, seen);
+    assert_eq!(refused, NotDone::Refused(Refusal::OtherThings { mark }));
+    assert_eq!(on.view(id).await.deletion.waivers.len(), 1);
+    assert_eq!(on.state(id, Stage::Hard).await, StateName::Parked);
+    on.one(id, waive(on.mark(id).await, WaiverClaim::Absent)).await.unwrap();
 }
 
 /// What has appeared since the targets were pinned stops the job; stated to belong to the deletion, it joins them, and
@@ -97,9 +115,10 @@ pub async fn what_belongs_joins_the_targets(fixture: &dyn Fixture) {
     let hypervisor = instance("hypervisor.main");
     assert_eq!(on.view(id).await.targets[&hypervisor], pinned);
     // Only under the mark that is shown.
-    assert!(on.one(id, waive(WaiverClaim::Belongs)).await.is_err());
+    assert!(on.one(id, waive(String::new(), WaiverClaim::Belongs)).await.is_err());
     let (shown, _) = reason.split_once("]. It is not among").unwrap();
-    let mark = shown.rsplit_once('[').map(|(_, mark)| mark.to_owned());
+    let mark = shown.rsplit_once('[').unwrap().1.to_owned();
+    assert_eq!(mark, on.mark(id).await);
     let (by, claim) = (actor("approver"), WaiverClaim::Belongs);
     let stated = Event::Waive { by, claim, mark, evidence: "its owner says so".into() };
     let again = on.one(id, stated).await.unwrap().dispatch.unwrap();
@@ -121,7 +140,7 @@ pub async fn what_belongs_joins_the_targets(fixture: &dyn Fixture) {
 pub async fn what_may_remain_keeps_its_name(fixture: &dyn Fixture) {
     let on = Stagehand::new(fixture).await;
     let (id, _) = parked(&on, "web01").await;
-    let next = on.one(id, waive(WaiverClaim::MayRemain)).await.unwrap().dispatch;
+    let next = on.one(id, waive(on.mark(id).await, WaiverClaim::MayRemain)).await.unwrap().dispatch;
     on.play(next, &mut Vec::new(), |_, _| false).await;
     on.play_to(id, |_, _| false).await;
     let job = on.job(id, JobKind::Stage(Stage::Recycle)).await;
@@ -130,11 +149,11 @@ pub async fn what_may_remain_keeps_its_name(fixture: &dyn Fixture) {
     let name = "vm/web01".parse().unwrap();
     let resource = on.ledger.resource(&name).await.unwrap().unwrap();
     assert_eq!((resource.presence, resource.live), (Inventory::Registered, Some(id)));
-    for event in [Event::Retry { by: actor("ops") }, waive(WaiverClaim::MayRemain)] {
+    for event in [Event::Retry { by: actor("ops") }, waive(on.mark(id).await, WaiverClaim::MayRemain)] {
         let refused = on.one(id, event).await.unwrap_err();
         assert!(matches!(refused, NotDone::Refused(Refusal::NameInUse(_))), "{refused:?}");
     }
-    on.one(id, waive(WaiverClaim::Absent)).await.unwrap();
+    on.one(id, waive(on.mark(id).await, WaiverClaim::Absent)).await.unwrap();
     assert_eq!(on.status(id).await, RecordStatus::Recycled);
     let resource = on.ledger.resource(&name).await.unwrap().unwrap();
     assert_eq!((resource.presence, resource.live), (Inventory::Recycled, None));

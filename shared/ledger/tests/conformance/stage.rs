@@ -269,6 +269,11 @@ impl Stagehand {
         self.ledger.deletion(id).await.unwrap().unwrap()
     }
 
+    /// The mark of what a person has to look at now, if there is anything.
+    pub async fn mark(&self, id: DeletionId) -> String {
+        sexton_model::decide::mark(&self.view(id).await.deletion).unwrap_or_default()
+    }
+
     pub async fn status(&self, id: DeletionId) -> RecordStatus {
         self.view(id).await.deletion.status
     }

@@ -4,7 +4,7 @@
 //! and left alone. What cannot, a volume, stops the job before the stage has touched anything: a person has it removed
 //! and tries again, states that it belongs to the deletion, lets the step pass, or cancels. Invariant: by itself nothing
 //! ever joins the targets but what the plan declares *rolling*, and that only at hard, when the resource is off.
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::dispatch::{advance, go_on, park};
 use super::{Change, Draft};
@@ -57,8 +57,8 @@ fn listed_in(keys: &[String], key: &str) -> bool {
     keys.iter().any(|k| k == key)
 }
 
-/// Why the job stops, and what a person can do. The same words for the same things, and others for any others: a
-/// statement about them is held against it.
+/// Why the job stops, and what a person can do. The same words for the same things at the same step, and others for any
+/// others: a statement about them is held against it.
 fn stopped(step: &Step, stage: Stage, instance: &Instance, lost: &Value) -> String {
     let names = named(lost);
     let all = if names.len() > NAMED_MAX { ALL } else { "" };
@@ -75,7 +75,7 @@ fn stopped(step: &Step, stage: Stage, instance: &Instance, lost: &Value) -> Stri
          (waive as \"may remain\"), and the name stays taken until it is gone{wanted}",
         step.name,
         names.join("; "),
-        mark(lost)
+        mark(&json!([stage.word(), step.name, instance.to_string(), lost]))
     )
 }
 

@@ -89,8 +89,8 @@ pub enum Event {
         by: Actor,
         /// What is stated.
         claim: WaiverClaim,
-        /// For [`WaiverClaim::Belongs`]: the mark of what the person has seen, as the reason of the park shows it.
-        mark: Option<String>,
+        /// The mark of what the person has looked at ([`super::mark`]): it is stated of that, and of nothing else.
+        mark: String,
         /// On what evidence.
         evidence: String,
     },
@@ -98,6 +98,8 @@ pub enum Event {
     Acknowledge {
         /// Who.
         by: Actor,
+        /// The mark of what the person has looked at ([`super::mark`]): whom the notice did not reach, by then.
+        mark: String,
         /// Who was told, and how.
         reason: String,
     },

@@ -5,7 +5,7 @@
 //! it was sent ([`bounced`]) was not delivered: soft is held, and the same acknowledgement lets it go on.
 use super::dispatch::{advance, go_on, park};
 use super::person::{given, second_person};
-use super::{Change, Draft, Refusal, heading};
+use super::{Change, Draft, Refusal, heading, seen};
 use crate::audit::What;
 use crate::deletion::{Deletion, REASON_MAX, RecordStatus, Waiver, WaiverClaim};
 use crate::id::Actor;
@@ -72,14 +72,20 @@ pub(super) fn try_again(draft: &mut Draft<'_>, mut job: Job, since: Timestamp, r
 }
 
 /// Everybody was told otherwise, says somebody else than who requested it. The notice period begins with this decision: the
-/// announcement ends, and soft is due that long after its end.
-pub(super) fn acknowledge(draft: &mut Draft<'_>, by: &Actor, reason: &str) -> Result<(), Refusal> {
+/// announcement ends, and soft is due that long after its end. Whom it did not reach is what the person has looked at:
+/// whoever has called one of them has not called those of whom it was said since.
+pub(super) fn acknowledge(
+    draft: &mut Draft<'_>,
+    by: &Actor,
+    mark: &str,
+    reason: &str,
+) -> Result<(), Refusal> {
     given("reason", reason)?;
     if draft.deletion.status != RecordStatus::Live {
         return Err(Refusal::NotLive(draft.deletion.status));
     }
     if let Some(since) = came_back_since(&draft.deletion) {
-        return acknowledge_what_came_back(draft, by, (reason, since));
+        return acknowledge_what_came_back(draft, by, (mark, reason, since));
     }
     let job = draft.deletion.stage_job(Stage::Announce).filter(|job| at(&draft.deletion, job)).cloned();
     let mut job = job.ok_or(Refusal::NothingToAcknowledge)?;
@@ -92,6 +98,7 @@ pub(super) fn acknowledge(draft: &mut Draft<'_>, by: &Actor, reason: &str) -> Re
         return Err(Refusal::NothingParked);
     }
     second_person(draft, by, TOLD)?;
+    seen::same(&draft.deletion, mark)?;
     let mut audit = heading(draft.now(), What::Acknowledged, by.as_str(), Some(job.kind));
     audit.step = draft.deletion.step_at(&job).map(|(_, _, step)| step.name.clone());
     audit.detail = reason.to_owned();
@@ -144,6 +151,12 @@ pub(crate) fn came_back_since(deletion: &Deletion) -> Option<Timestamp> {
     bounces(deletion, sent_step(deletion)?).last().map(|first| first.at)
 }
 
+/// What was said of the notice having come back, and is not acknowledged yet, if anything: the last first.
+pub(super) fn came_back(deletion: &Deletion) -> Option<Vec<(&str, Timestamp)>> {
+    let said: Vec<_> = bounces(deletion, sent_step(deletion)?).map(|w| (w.evidence.as_str(), w.at)).collect();
+    (!said.is_empty()).then_some(said)
+}
+
 /// What was said of this notice having come back since everybody was told otherwise, the last first.
 fn bounces(deletion: &Deletion, step: u16) -> impl Iterator<Item = &Waiver> {
     let about = move |w: &&Waiver| w.slot == JobKind::Stage(Stage::Announce).slot() && w.step == step;
@@ -166,13 +179,14 @@ fn sent_step(deletion: &Deletion) -> Option<u16> {
 fn acknowledge_what_came_back(
     draft: &mut Draft<'_>,
     by: &Actor,
-    (reason, since): (&str, Timestamp),
+    (mark, reason, since): (&str, &str, Timestamp),
 ) -> Result<(), Refusal> {
     let from = patience_ends(&draft.deletion, since, draft.context.day);
     if draft.now() < from {
         return Err(Refusal::CameBack(from));
     }
     second_person(draft, by, TOLD)?;
+    seen::same(&draft.deletion, mark)?;
     let step = sent_step(&draft.deletion).ok_or(Refusal::NothingToAcknowledge)?;
     let soft = draft.deletion.stage_job(Stage::Soft).cloned().ok_or(Refusal::NothingToAcknowledge)?;
     let due = draft.deletion.due_after(Stage::Soft, draft.now(), draft.context.day);

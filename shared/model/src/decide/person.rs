@@ -1,7 +1,7 @@
 //! What people decide: cancel, hold, park, retry, waive, rescue.
 use super::dispatch::{self, advance, begin_restore, go_on, mode};
 use super::drift::marked;
-use super::{Change, Draft, Refusal, heading, notice};
+use super::{Change, Draft, Refusal, heading, notice, seen};
 use crate::access::is_own;
 use crate::audit::What;
 use crate::belts::resource_hold::HOLDS_MAX;
@@ -180,11 +180,12 @@ pub(super) fn retry(draft: &mut Draft<'_>, by: &Actor) -> Result<(), Refusal> {
 
 /// The parked step is let pass, unless what appeared is stated to belong to the deletion. At the end of recycle no step
 /// is left: what is let pass then is everything that was waived as "may remain" before, and only because somebody has
-/// seen that it is gone. Of a stage by somebody else than who requested the deletion; a restore takes nothing away.
+/// seen that it is gone. Of a stage by somebody else than who requested the deletion; a restore takes nothing away. Whatever
+/// is stated is stated of what the person has looked at.
 pub(super) fn waive(
     draft: &mut Draft<'_>,
     by: &Actor,
-    (claim, mark): (WaiverClaim, Option<&str>),
+    (claim, mark): (WaiverClaim, &str),
     evidence: &str,
 ) -> Result<(), Refusal> {
     given("evidence", evidence)?;
@@ -197,8 +198,9 @@ pub(super) fn waive(
     if job.kind != JobKind::Restore {
         second_person(draft, by, "let what stopped it pass")?;
     }
+    seen::same(&draft.deletion, mark)?;
     if claim == WaiverClaim::Belongs {
-        return belongs(draft, by, mark, evidence, job);
+        return belongs(draft, by, evidence, job);
     }
     let evidence = &with_date(claim, evidence, &job);
     let step = draft.deletion.step_at(&job).map(|(_, _, step)| step.name.clone());
@@ -239,15 +241,9 @@ fn with_date(claim: WaiverClaim, evidence: &str, job: &Job) -> String {
     }
 }
 
-/// What appeared is to be deleted, too. The person names the mark of what was seen: meanwhile something else may have
-/// appeared. It is read again, and only what was shown under that mark joins the targets.
-fn belongs(
-    draft: &mut Draft<'_>,
-    by: &Actor,
-    seen: Option<&str>,
-    evidence: &str,
-    mut job: Job,
-) -> Result<(), Refusal> {
+/// What appeared is to be deleted, too. It is read again, since something else may have appeared meanwhile, and only what
+/// was shown under the mark that the person has named joins the targets.
+fn belongs(draft: &mut Draft<'_>, by: &Actor, evidence: &str, mut job: Job) -> Result<(), Refusal> {
     let step = draft.deletion.step_at(&job).map(|(_, _, step)| (step.name.clone(), step.nature));
     let JobState::Parked { reason } = &job.state else { return Err(Refusal::NothingParked) };
     let Some((step, nature)) = step else { return Err(Refusal::NothingAppeared) };
@@ -255,9 +251,8 @@ fn belongs(
         return Err(Refusal::NothingAppeared);
     }
     let shown = reason.clone();
-    let mark = marked(&step, &shown).ok_or(Refusal::NothingAppeared)?;
-    if seen != Some(mark) {
-        return Err(Refusal::OtherThings { mark: mark.to_owned() });
+    if marked(&step, &shown).is_none() {
+        return Err(Refusal::NothingAppeared);
     }
     let mut audit = heading(draft.now(), What::Waived, by.as_str(), Some(job.kind));
     audit.detail = format!("{}: {evidence}", WaiverClaim::Belongs.words());

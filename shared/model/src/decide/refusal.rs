@@ -81,8 +81,12 @@ pub enum Refusal {
         "the step that is parked reads no targets again, so nothing was shown that could belong to the deletion"
     )]
     NothingAppeared,
-    /// Something else has appeared by now than what was stated to belong to the deletion, or nothing was named.
-    #[error("what has appeared is marked {mark}: look at the reason of the park, and state that mark")]
+    /// Something else stands there by now than what the person has looked at who states something about it, or nothing was
+    /// named: another step is parked, for another reason, something else has appeared, or the notice came back once more.
+    #[error(
+        "mark: what stands there now is marked {mark}, and is not what was looked at: look at it (show), and name its mark \
+         if it is meant"
+    )]
     OtherThings {
         /// The mark of what is shown.
         mark: String,

@@ -17,6 +17,7 @@ mod person;
 mod random;
 mod redundancy;
 mod review;
+mod seen;
 mod settle;
 mod time;
 mod watch;

@@ -1,6 +1,6 @@
 //! How a run ends: nothing goes wrong any more, people do what they are there for, and everything has to be over.
 use sexton_ledger::{DeletionView, Intent, Ledger};
-use sexton_model::decide::Event;
+use sexton_model::decide::{self, Event};
 use sexton_model::deletion::{Deletion, WaiverClaim};
 use sexton_model::job::{Job, JobKind, JobState, Stage};
 
@@ -99,7 +99,8 @@ impl World {
     fn way_out(&self, d: &Deletion, job: &Job) -> Event {
         if job.kind == JobKind::Stage(Stage::Recycle) && left(d, &self.truth()).is_none() {
             let evidence = "there is nothing any more".into();
-            return Event::Waive { by: another(), claim: WaiverClaim::Absent, mark: None, evidence };
+            let mark = decide::mark(d).unwrap_or_default();
+            return Event::Waive { by: another(), claim: WaiverClaim::Absent, mark, evidence };
         }
         Event::Retry { by: somebody() }
     }

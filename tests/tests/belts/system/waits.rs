@@ -83,6 +83,11 @@ impl System {
         until("it is parked", park).await;
     }
 
+    /// The mark of what a person has to look at now, if there is anything.
+    pub async fn mark(&self, deletion: DeletionId) -> String {
+        sexton_model::decide::mark(&self.view(deletion).await.deletion).unwrap_or_default()
+    }
+
     /// Until its receipt is signed; what it says to whoever verifies it with these keys, and has nothing else.
     pub async fn until_receipt(&self, deletion: DeletionId, keys: &BeaconVerifier) -> Receipt {
         let kept = async || self.ledger.receipt(deletion).await.unwrap();

@@ -218,7 +218,9 @@ impl Operator {
             }
             let id = line.id;
             let evidence = "done before the job table went back, says its owner".to_owned();
-            let body = Waive { claim: WaiverClaim::Absent, mark: None, evidence };
+            // What was listed, and nothing that is parked by now.
+            let mark = line.mark.clone().unwrap_or_default();
+            let body = Waive { claim: WaiverClaim::Absent, mark, evidence };
             let waive = forgotten && times.is_multiple_of(2);
             // A waiver takes somebody who has requested nothing of it.
             let done = installation.ask_as_another(|client| {

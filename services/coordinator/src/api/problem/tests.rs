@@ -4,9 +4,9 @@ use futures_util::FutureExt as _;
 use serde::Serialize;
 use serde_json::{Value, json};
 use sexton_api::{
-    AcceptReview, ApproveRequest, CancelScope, CeilingRequest, CensusRequest, Delete, HashesQuery,
-    HoldRequest, OverrideRequest, PauseRequest, PreviewRequest, Prioritize, Reason, Register, Rescue,
-    SurveyRequest, TakeCensus, TokenRequest, Waive,
+    AcceptReview, Acknowledge, ApproveRequest, CancelScope, CeilingRequest, CensusRequest, Delete,
+    HashesQuery, HoldRequest, OverrideRequest, PauseRequest, PreviewRequest, Prioritize, Reason, Register,
+    Rescue, SurveyRequest, TakeCensus, TokenRequest, Waive,
 };
 use sexton_model::belts::ceiling::{CannotSet, Ceiling};
 use sexton_model::belts::census::NotBelieved;
@@ -67,6 +67,7 @@ fn requests() -> Vec<(Reader, Value)> {
         example::<SurveyRequest>(survey),
         example::<Reason>(json!({ "reason": "why" })),
         example::<Waive>(json!({ "claim": "belongs", "mark": "ab12", "evidence": "looked" })),
+        example::<Acknowledge>(json!({ "mark": "ab12", "reason": "called" })),
         example::<Rescue>(json!({ "evidence": "copied" })),
         example::<PauseRequest>(json!({
             "covers": { "stage": "hard", "kind": "vm", "scope": "tenants", "subsystem": "dns" }, "reason": "why",
@@ -138,6 +139,7 @@ fn what_a_belt_refuses_is_written_down_and_what_is_not_there_is_not() {
         NotDone::Refused(too_late(None)),
         NotDone::Refused(Refusal::NoRescue("purge has begun")),
         NotDone::Refused(Refusal::NameInUse("an address".into())),
+        NotDone::Refused(Refusal::OtherThings { mark: "ab12".into() }),
         NotDone::Refused(Refusal::Requested { by: "dev".parse().unwrap(), what: "do that" }),
         NotDone::CannotDelete(CannotDelete::Protected("vm/a".into())),
         NotDone::CannotDelete(CannotDelete::Configured("vm/a".into())),

@@ -83,7 +83,7 @@ fn once_purge_is_claimed_it_is_said_what_is_not_destroyed_yet() {
     waived.answer(Outcome::refused("locked"));
     assert_eq!(said(&mut waived), begun, "who refuses may have begun all the same");
     let (by, claim) = (actor("ops"), WaiverClaim::MayRemain);
-    waived.must(&Event::Waive { by, claim, mark: None, evidence: "locked".into() });
+    waived.must(&Event::Waive { by, claim, mark: waived.mark(), evidence: "locked".into() });
     waived.comply();
     assert_eq!(waived.state(stage(Stage::Purge)), StateName::Done);
     assert_eq!(said(&mut waived), "Something may remain of hypervisor.wipe");
@@ -144,7 +144,7 @@ fn a_step_waived_before_it_was_touched_is_not_undone() {
         let mut bench = Bench::at(Stage::Soft, 0, mode);
         bench.answer(Outcome::refused("not mine"));
         let (by, claim) = (actor("ops"), WaiverClaim::Absent);
-        bench.must(&Event::Waive { by, claim, mark: None, evidence: "seen".into() });
+        bench.must(&Event::Waive { by, claim, mark: bench.mark(), evidence: "seen".into() });
         bench.must(&cancel());
         bench.comply();
         bench.restore();

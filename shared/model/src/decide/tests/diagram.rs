@@ -84,7 +84,7 @@ fn recycle_in_line() -> Bench {
             if (which, bench.out().step) == (Stage::Hard, 0) {
                 bench.answer(Outcome::refused("not mine"));
                 let (by, claim) = (actor("ops"), WaiverClaim::MayRemain);
-                bench.must(&Event::Waive { by, claim, mark: None, evidence: "seen".into() });
+                bench.must(&Event::Waive { by, claim, mark: bench.mark(), evidence: "seen".into() });
                 continue;
             }
             if which == Stage::Recycle {
@@ -131,13 +131,13 @@ fn walked() -> BTreeSet<Arrow> {
     for (last, capacity) in [(true, Capacity::Free), (false, Capacity::Free), (false, Capacity::Full)] {
         let mut bench = super::notice::given_up(last);
         bench.capacity = capacity;
-        let (before, told) = (bench.clone(), super::notice::acknowledge());
+        let (before, told) = (bench.clone(), bench.looked(super::notice::acknowledge()));
         bench.must(&told);
         seen(&before, &bench, &told, &mut arrows);
     }
     for held in [true, false] {
         let mut bench = super::notice::come_back(held);
-        let (before, told) = (bench.clone(), super::notice::acknowledge());
+        let (before, told) = (bench.clone(), bench.looked(super::notice::acknowledge()));
         bench.must(&told);
         seen(&before, &bench, &told, &mut arrows);
     }

@@ -223,12 +223,19 @@ pub(super) struct Bench {
 }
 
 impl Bench {
-    /// The mark of what is shown to have appeared, if a job is parked for that.
-    pub(super) fn mark(&self) -> Option<String> {
-        let job = self.deletion.locking_job()?;
-        let crate::job::JobState::Parked { reason } = &job.state else { return None };
-        let (_, _, step) = self.deletion.step_at(job)?;
-        super::super::drift::marked(&step.name, reason).map(str::to_owned)
+    /// The mark of what a person has to look at now, if there is anything.
+    pub(super) fn mark(&self) -> String {
+        super::super::mark(&self.deletion).unwrap_or_default()
+    }
+
+    /// The same, said by somebody who has looked at what is there now.
+    pub(super) fn looked(&self, event: Event) -> Event {
+        let mark = self.mark();
+        match event {
+            Event::Waive { by, claim, evidence, .. } => Event::Waive { by, claim, mark, evidence },
+            Event::Acknowledge { by, reason, .. } => Event::Acknowledge { by, mark, reason },
+            other => other,
+        }
     }
 
     /// What is shown is stated to belong to the deletion.

@@ -10,7 +10,7 @@ use crate::time::Timestamp;
 const DAYS_MS: u64 = 3 * DAY_MS;
 
 pub(super) fn acknowledge() -> Event {
-    Event::Acknowledge { by: actor("ops"), reason: "called the owner by phone".into() }
+    Event::Acknowledge { by: actor("ops"), mark: String::new(), reason: "called the owner by phone".into() }
 }
 
 /// The order to tell everybody is out; it is the `last` one of its stage, or one to inspect follows.
@@ -98,7 +98,7 @@ fn a_notice_that_comes_back_was_not_delivered() {
         bench.wait_ms(DAY_MS / 2);
     }
     bench.now = since.plus_ms(DAYS_MS);
-    let decision = bench.must(&acknowledge());
+    let decision = bench.must(&bench.looked(acknowledge()));
     assert_eq!(&*decision.audit.detail, "called the owner by phone");
     // The whole notice period, from the acknowledgement on.
     let due = bench.now.plus_ms(5 * DAY_MS);
@@ -115,12 +115,12 @@ fn a_notice_that_comes_back_was_not_delivered() {
 #[test]
 fn what_comes_back_after_an_acknowledgement_counts_again_and_a_late_date_stays() {
     let mut bench = come_back(false);
-    bench.must(&acknowledge());
+    bench.must(&bench.looked(acknowledge()));
     let since = bench.now;
     bench.must(&bounced());
     assert_eq!(bench.go(&acknowledge()), Err(Refusal::CameBack(since.plus_ms(DAYS_MS))));
     bench.wait_ms(DAYS_MS);
-    bench.must(&acknowledge());
+    bench.must(&bench.looked(acknowledge()));
     let due = bench.now.plus_ms(5 * DAY_MS);
     assert_eq!(bench.job(stage(Stage::Soft)).state, JobState::Scheduled { due_at: Some(due) });
     // One that a person had moved behind that stays there.
@@ -128,7 +128,7 @@ fn what_comes_back_after_an_acknowledgement_counts_again_and_a_late_date_stays()
     let far = bench.now.plus_ms(90 * DAY_MS);
     let soft = bench.deletion.jobs.iter_mut().find(|job| job.id == stage(Stage::Soft)).unwrap();
     soft.state = JobState::Scheduled { due_at: Some(far) };
-    bench.must(&acknowledge());
+    bench.must(&bench.looked(acknowledge()));
     assert_eq!(bench.job(stage(Stage::Soft)).state, JobState::Scheduled { due_at: Some(far) });
     // Without a notice in the plan nothing comes back.
     let mut silent = Bench::new();
@@ -186,11 +186,11 @@ fn an_acknowledgement_replaces_it_only_after_three_days_and_starts_the_clock() {
     bench.now = Timestamp(from.0 - 1);
     assert_eq!(bench.go(&acknowledge()), Err(Refusal::StillTried(from)));
     bench.now = from.plus_ms(DAY_MS);
-    let own = Event::Acknowledge { by: actor("platform"), reason: "I told them".into() };
+    let own = Event::Acknowledge { by: actor("platform"), mark: String::new(), reason: "I told them".into() };
     assert!(matches!(bench.go(&own), Err(Refusal::Requested { .. })), "who requested it");
-    let silent = Event::Acknowledge { by: actor("ops"), reason: " ".into() };
+    let silent = Event::Acknowledge { by: actor("ops"), mark: String::new(), reason: " ".into() };
     assert_eq!(bench.go(&silent), Err(Refusal::Missing("reason")));
-    let decision = bench.must(&acknowledge());
+    let decision = bench.must(&bench.looked(acknowledge()));
     assert_eq!((decision.audit.by.as_str(), &*decision.audit.detail), ("ops", "called the owner by phone"));
     assert_eq!(decision.audit.step.as_deref(), Some("hypervisor.tell"));
     assert!(decision.changes.iter().any(|c| matches!(c, Change::Waived(w) if w.claim == WaiverClaim::Told)));
@@ -207,7 +207,8 @@ fn an_acknowledgement_replaces_it_only_after_three_days_and_starts_the_clock() {
 
 #[test]
 fn nothing_else_is_acknowledged_and_no_notice_is_waived() {
-    let waive = |claim| Event::Waive { by: actor("ops"), claim, mark: None, evidence: "seen".into() };
+    let waive =
+        |claim| Event::Waive { by: actor("ops"), claim, mark: String::new(), evidence: "seen".into() };
     let mut bench = given_up(true);
     for claim in [
         WaiverClaim::Absent,
@@ -230,5 +231,5 @@ fn nothing_else_is_acknowledged_and_no_notice_is_waived() {
     let mut late = Bench::with(plan).run_to(Stage::Soft, 0, Mode::Perform);
     late.answer(Outcome::refused("no such relay"));
     assert!(late.deletion.waivers.is_empty());
-    late.must(&waive(WaiverClaim::Absent));
+    late.must(&late.looked(waive(WaiverClaim::Absent)));
 }

@@ -7,7 +7,7 @@ use crate::job::{JobState, Stage, StateName};
 use crate::step::{Mode, Outcome};
 
 fn waive(claim: WaiverClaim) -> Event {
-    Event::Waive { by: actor("ops"), claim, mark: None, evidence: "seen".into() }
+    Event::Waive { by: actor("ops"), claim, mark: String::new(), evidence: "seen".into() }
 }
 
 #[test]
@@ -15,7 +15,7 @@ fn retry_and_waive_in_every_state() {
     for state in StateName::ALL {
         for event in [Event::Retry { by: actor("ops") }, waive(WaiverClaim::Absent)] {
             let mut bench = Bench::soft_in(state);
-            let answer = bench.go(&event);
+            let answer = bench.go(&bench.looked(event.clone()));
             if state == StateName::Parked {
                 assert_eq!(bench.state(stage(Stage::Soft)), StateName::Running, "{event:?}");
             } else {
@@ -27,7 +27,8 @@ fn retry_and_waive_in_every_state() {
 
 #[test]
 fn whoever_requested_it_lets_nothing_pass() {
-    let own = |claim| Event::Waive { by: actor("platform"), claim, mark: None, evidence: "seen".into() };
+    let own =
+        |claim| Event::Waive { by: actor("platform"), claim, mark: String::new(), evidence: "seen".into() };
     for claim in [WaiverClaim::Absent, WaiverClaim::MayRemain, WaiverClaim::Belongs] {
         let mut bench = Bench::soft_in(StateName::Parked);
         let refused = Refusal::Requested { by: actor("platform"), what: "let what stopped it pass" };
@@ -42,7 +43,7 @@ fn what_may_remain_is_stated_with_the_date_that_was_shown() {
     let stated = |claim: WaiverClaim, evidence: &str| {
         let mut bench = Bench::at(Stage::Purge, 0, Mode::Perform);
         bench.answer(Outcome::refused("locked by the store: present until 2099-06-30"));
-        bench.must(&Event::Waive { by: actor("ops"), claim, mark: None, evidence: evidence.into() });
+        bench.must(&Event::Waive { by: actor("ops"), claim, mark: bench.mark(), evidence: evidence.into() });
         bench.deletion.waivers.last().unwrap().evidence.clone()
     };
     let remains = WaiverClaim::MayRemain;
@@ -126,7 +127,7 @@ fn end_by_hand(bench: &mut Bench) {
             bench.must(&Event::LeaseOver { job: open.id, fence: out.fence });
         }
         JobState::Ready { .. } | JobState::Waiting { .. } => drop(bench.must(&park())),
-        JobState::Parked { .. } => drop(bench.must(&waive(WaiverClaim::Absent))),
+        JobState::Parked { .. } => drop(bench.must(&bench.looked(waive(WaiverClaim::Absent)))),
         JobState::Held { .. } | JobState::Done | JobState::Cancelled | JobState::Rescued => {
             panic!("{:?}", open.state)
         }
@@ -174,7 +175,7 @@ fn a_waiver_cascades_only_if_something_may_remain() {
     for (claim, waived) in [(WaiverClaim::Absent, 1), (WaiverClaim::MayRemain, 3)] {
         let mut bench = Bench::at(Stage::Hard, 0, Mode::Perform);
         bench.answer(Outcome::refused("not mine"));
-        let decision = bench.must(&waive(claim));
+        let decision = bench.must(&bench.looked(waive(claim)));
         assert_eq!(bench.deletion.waivers.len(), waived, "{claim:?}");
         assert!(bench.deletion.waivers.iter().all(|w| w.claim == claim && w.slot == 2));
         let tombstone = Change::Resource(crate::resource::Presence::Tombstone);
@@ -206,7 +207,7 @@ fn to_the_end(bench: &mut Bench) {
 fn a_name_is_not_freed_while_something_may_remain() {
     let mut bench = Bench::at(Stage::Hard, 0, Mode::Perform);
     bench.answer(Outcome::refused("not mine"));
-    bench.must(&waive(WaiverClaim::MayRemain));
+    bench.must(&bench.looked(waive(WaiverClaim::MayRemain)));
     to_the_end(&mut bench);
     let remains = "hypervisor.undefine, hypervisor.release, inventory.remove, hypervisor.wipe";
     let JobState::Parked { reason } = &bench.job(stage(Stage::Recycle)).state else {
@@ -215,9 +216,10 @@ fn a_name_is_not_freed_while_something_may_remain() {
     assert!(reason.contains(remains), "{reason}");
     assert_eq!(bench.deletion.status, RecordStatus::Live);
     for event in [Event::Retry { by: actor("ops") }, waive(WaiverClaim::MayRemain)] {
+        let event = bench.looked(event);
         assert_eq!(bench.go(&event), Err(Refusal::NameInUse(remains.into())), "{event:?}");
     }
-    let decision = bench.must(&waive(WaiverClaim::Absent));
+    let decision = bench.must(&bench.looked(waive(WaiverClaim::Absent)));
     assert!(decision.changes.contains(&Change::Resource(crate::resource::Presence::Recycled)));
     assert_eq!(bench.deletion.status, RecordStatus::Recycled);
     let recycle = bench.job(stage(Stage::Recycle));
@@ -229,7 +231,7 @@ fn a_name_is_not_freed_while_something_may_remain() {
 fn a_name_is_freed_if_all_that_was_waived_is_gone() {
     let mut bench = Bench::at(Stage::Hard, 0, Mode::Perform);
     bench.answer(Outcome::refused("not mine"));
-    bench.must(&waive(WaiverClaim::Absent));
+    bench.must(&bench.looked(waive(WaiverClaim::Absent)));
     to_the_end(&mut bench);
     assert_eq!(bench.deletion.status, RecordStatus::Recycled);
 }
@@ -237,8 +239,12 @@ fn a_name_is_freed_if_all_that_was_waived_is_gone() {
 #[test]
 fn a_waiver_needs_evidence() {
     let mut bench = Bench::soft_in(StateName::Parked);
-    let event =
-        Event::Waive { by: actor("ops"), claim: WaiverClaim::Absent, mark: None, evidence: " ".into() };
+    let event = Event::Waive {
+        by: actor("ops"),
+        claim: WaiverClaim::Absent,
+        mark: String::new(),
+        evidence: " ".into(),
+    };
     assert_eq!(bench.go(&event), Err(Refusal::Missing("evidence")));
 }
 
@@ -286,7 +292,7 @@ fn holds_are_for_live_records() {
 fn a_step_that_is_let_pass_needs_nobody() {
     let mut bench = Bench::at(Stage::Hard, 0, Mode::Perform);
     bench.answer(Outcome::refused("not mine"));
-    bench.must(&waive(WaiverClaim::MayRemain));
+    bench.must(&bench.looked(waive(WaiverClaim::MayRemain)));
     let purge = bench.deletion.stage_job(Stage::Purge).unwrap();
     let wanted = bench.deletion.wants(purge).unwrap();
     assert_eq!(wanted.to_string(), "dns.main", "the disks of what may remain are not wiped");

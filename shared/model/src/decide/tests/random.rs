@@ -194,7 +194,7 @@ pub(super) fn event(bench: &mut Bench, op: &Op) -> Option<Event> {
         Op::Waive(claim) => {
             Some(Event::Waive { by: ops, claim: *claim, mark: bench.mark(), evidence: "seen".into() })
         }
-        Op::Acknowledge => Some(super::notice::acknowledge()),
+        Op::Acknowledge => Some(bench.looked(super::notice::acknowledge())),
         Op::Bounced => Some(super::notice::bounced()),
         Op::Rescue => Some(rescue()),
         Op::Pause(stage) => {
@@ -236,7 +236,7 @@ fn ends(bench: &mut Bench) {
     let came_back = crate::decide::notice::came_back_since(&bench.deletion);
     if let Some(since) = came_back.filter(|_| bench.deletion.status == RecordStatus::Live) {
         bench.now = bench.now.max(crate::decide::notice::patience_ends(&bench.deletion, since, bench.day));
-        bench.must(&super::notice::acknowledge());
+        bench.must(&bench.looked(super::notice::acknowledge()));
     }
     for _ in 0..200 {
         if !bench.deletion.status.live() {
@@ -249,7 +249,7 @@ fn ends(bench: &mut Bench) {
                 Some(job) if bench.deletion.step_at(job).is_none() => Event::Waive {
                     by,
                     claim: WaiverClaim::Absent,
-                    mark: None,
+                    mark: bench.mark(),
                     evidence: "seen in the rack".into(),
                 },
                 _ => Event::Retry { by },

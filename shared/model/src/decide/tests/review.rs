@@ -18,7 +18,7 @@ fn all(bench: &Bench) -> Vec<Event> {
     let mut events = vec![cancel(), place_hold(), rescue(), Event::Retry { by: by() }];
     events.push(Event::Park { by: by(), reason: "to look".into() });
     for claim in [WaiverClaim::Absent, WaiverClaim::MayRemain] {
-        events.push(Event::Waive { by: by(), claim, mark: None, evidence: "seen".into() });
+        events.push(Event::Waive { by: by(), claim, mark: bench.mark(), evidence: "seen".into() });
     }
     for slot in 0..6 {
         let job = JobId::of(DeletionId(1), slot);
