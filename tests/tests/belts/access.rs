@@ -5,9 +5,9 @@ use sexton_model::access::{Role, token_hash};
 use sexton_model::belts::PauseSelector;
 use sexton_model::checkpoint::Landmark;
 use sexton_model::deletion::RecordStatus;
-use sexton_model::{Actor, DeletionId, Fence, ResourceId};
+use sexton_model::{DeletionId, Fence, ResourceId};
 
-use super::system::{Answer, System, TRUSTED, ask, bearer, on_many_machines, ops, until, web01};
+use super::system::{Answer, System, TRUSTED, ask, bearer, on_many_machines, ops, until};
 
 on_many_machines! {
     each_role_does_what_it_may_and_no_more,
@@ -15,30 +15,33 @@ on_many_machines! {
     under_review_a_token_looks_and_stops_and_lets_nothing_go_on,
     a_token_is_kept_as_a_hash_and_good_until_it_is_revoked_or_over,
     a_request_under_a_key_is_done_once_whoever_is_asked_again,
-    what_is_refused_is_written_down_before_its_answer_is_kept,
-    what_was_refused_of_a_list_is_written_down_by_whoever_goes_on,
-    nobody_acts_in_the_name_of_what_decides_by_itself,
     which_records_are_lost_is_told_to_whoever_sees_all,
-    what_waits_for_a_review_is_written_down,
 }
 
-const NONE: Value = Value::Null;
+pub(super) const NONE: Value = Value::Null;
 
 /// A system in which nothing moves by itself, and where its two coordinators are asked.
-struct Asked {
-    system: System,
+pub(super) struct Asked {
+    pub(super) system: System,
     urls: [String; 2],
 }
 
 impl Asked {
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         let mut system = System::not_started().await;
         let urls = [system.serve_inventory().await, system.serve_beside().await];
         Self { system, urls }
     }
 
     /// Ask the first coordinator, or the second one, in turn.
-    async fn ask(&self, nth: usize, headers: &str, method: &str, path: &str, body: &Value) -> Answer {
+    pub(super) async fn ask(
+        &self,
+        nth: usize,
+        headers: &str,
+        method: &str,
+        path: &str,
+        body: &Value,
+    ) -> Answer {
         ask(&self.urls[nth % self.urls.len()], headers, method, path, body).await
     }
 
@@ -50,7 +53,7 @@ impl Asked {
     }
 
     /// Who was refused what, and why, as it is written down.
-    async fn refusals(&self) -> Vec<[String; 3]> {
+    pub(super) async fn refusals(&self) -> Vec<[String; 3]> {
         let found = self.get("/v1/audit/access").await;
         let text = |value: &Value| value.as_str().unwrap().to_owned();
         let refused = found["events"].as_array().unwrap().iter().filter(|event| event["what"] == "refused");
@@ -65,18 +68,18 @@ impl Asked {
     }
 
     /// How many of this list there are.
-    async fn count(&self, path: &str) -> usize {
+    pub(super) async fn count(&self, path: &str) -> usize {
         let found = self.get(path).await;
         found.as_array().or(found["items"].as_array()).unwrap().len()
     }
 }
 
-fn reason() -> Value {
+pub(super) fn reason() -> Value {
     json!({ "reason": "a test" })
 }
 
 /// A record about it, due so far ahead that what is said of it stays the same.
-fn deletion(resource: &str) -> Value {
+pub(super) fn deletion(resource: &str) -> Value {
     let on = (chrono::Utc::now().date_naive() + chrono::Days::new(300)).to_string();
     json!({ "resource": resource, "on": on, "reason": "a test" })
 }
@@ -396,7 +399,7 @@ async fn a_token_is_kept_as_a_hash_and_good_until_it_is_revoked_or_over() {
 }
 
 /// Whoever has answered a request died before the answer was kept, and nobody waits for them any more.
-const LOST: &str = "UPDATE request_keys SET status = NULL, answer = NULL, held_until = 0";
+pub(super) const LOST: &str = "UPDATE request_keys SET status = NULL, answer = NULL, held_until = 0";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_under_a_key_is_done_once_whoever_is_asked_again() {
@@ -439,76 +442,6 @@ async fn a_request_under_a_key_is_done_once_whoever_is_asked_again() {
     assert_eq!(asked.count("/v1/pauses").await, 2);
 }
 
-/// Nobody finds where refusals are written down, and then everybody does again.
-const NOWHERE: [&str; 2] =
-    ["ALTER TABLE access RENAME TO access_elsewhere", "ALTER TABLE access_elsewhere RENAME TO access"];
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_is_refused_is_written_down_before_its_answer_is_kept() {
-    let asked = Asked::new().await;
-    asked.system.delete().await;
-    let (key, body) = (format!("{TRUSTED}idempotency-key: second\r\n"), deletion("vm/web01"));
-    let second = async |nth: usize| asked.ask(nth, &key, "POST", "/v1/deletions", &body).await;
-    asked.system.execute(NOWHERE[0]);
-    let refused = second(0).await;
-    asked.system.execute(NOWHERE[1]);
-    assert!(refused.status == 409 && refused.detail().contains("vm/web01"), "{refused:?}");
-    assert_eq!(asked.refusals().await.len(), 0, "it could not be");
-    // So it is refused anew, and from then on answered as it was.
-    for (nth, replayed) in [(1, false), (0, true), (1, true)] {
-        let again = second(nth).await;
-        let same = (again.status, again.detail()) == (refused.status, refused.detail());
-        assert!(same && again.replayed == replayed, "{refused:?}, then {again:?}");
-        let refusals = asked.refusals().await;
-        let [[by, request, _]] = refusals.as_slice() else { panic!("{refusals:#?}") };
-        assert_eq!((by.as_str(), request.as_str()), ("root", "POST /v1/deletions"));
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_was_refused_of_a_list_is_written_down_by_whoever_goes_on() {
-    let asked = Asked::new().await;
-    let of = |name: &str| {
-        let identity = json!({ "uuid": "another" });
-        json!({ "id": name, "scope": "tenants/acme", "identity": identity, "criticality": "reproducible" })
-    };
-    let body = json!({ "resources": [of("vm/new"), of("vm/web01")], "whole": false });
-    let key = format!("{TRUSTED}idempotency-key: list\r\n");
-    let register = async |nth: usize| asked.ask(nth, &key, "POST", "/v1/resources", &body).await;
-    let first = register(0).await;
-    let results = &first.body["results"];
-    let why = results[1].as_str().unwrap_or_else(|| panic!("{first:?}"));
-    assert!(results[0].is_null() && why.contains("is registered with another identity"), "{first:?}");
-    // For all that is known whoever has done it died before it was written down.
-    asked.system.execute(LOST);
-    let again = register(1).await;
-    assert!(!again.replayed && (again.status, &again.body) == (200, &first.body), "{again:?}");
-    let refusals = asked.refusals().await;
-    let written = ["root", "POST /v1/resources", &format!("1 refused: {why}")].map(str::to_owned);
-    assert_eq!(refusals, [written.clone(), written]);
-    assert!(register(0).await.replayed);
-    assert_eq!(asked.refusals().await.len(), 2, "what is answered as before is not refused once more");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn nobody_acts_in_the_name_of_what_decides_by_itself() {
-    let asked = Asked::new().await;
-    let (canary, drill) = (Actor::canary(), Actor::drill());
-    let names = ["coordinator", "sexton", "scheduler", canary.as_str(), drill.as_str()];
-    for (nth, name) in names.into_iter().enumerate() {
-        let acting = format!("sexton-actor: {name}\r\n");
-        let answer = asked.ask(nth, &acting, "POST", "/v1/pauses", &reason()).await;
-        let told = answer.detail().contains(&format!("nobody acts as {name}"));
-        assert!(answer.status == 403 && told, "{answer:?}");
-        // To look is nobody's act.
-        assert_eq!(asked.ask(nth, &acting, "GET", "/v1/pauses", &NONE).await.status, 200);
-    }
-    assert_eq!(asked.count("/v1/pauses").await, 0);
-    let refusals = asked.refusals().await;
-    let by: Vec<&str> = refusals.iter().map(|[by, ..]| by.as_str()).collect();
-    assert_eq!(by, ["(trusted)"; 5], "not by those names: {refusals:#?}");
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn which_records_are_lost_is_told_to_whoever_sees_all() {
     let asked = Asked::new().await;
@@ -533,23 +466,4 @@ async fn which_records_are_lost_is_told_to_whoever_sees_all() {
         assert!(open["epoch"].is_number() && open["behind"]["found"].is_object(), "{path}: {shown:?}");
         assert_eq!(open["behind"]["missing"], json!([]), "{path}");
     }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_waits_for_a_review_is_written_down() {
-    let mut system = System::with_drills(vec![web01()]).await;
-    let url = system.serve_inventory().await;
-    let mut later = system.ledger.known();
-    later.mark.number += 1;
-    system.ledger.confront(&later).await.unwrap().unwrap();
-    system.engine.checkpoint().await.unwrap();
-    for path in ["/v1/canaries", "/v1/drills"] {
-        let answer = ask(&url, TRUSTED, "POST", path, &NONE).await;
-        let told = answer.detail().contains("the job table is under review");
-        assert!(answer.status == 409 && told, "{path}: {answer:?}");
-    }
-    let events = system.ledger.access_events(0, 100).await.unwrap();
-    let refused = events.iter().filter(|(_, event)| event.what == "refused" && event.by == "root");
-    let asked: Vec<&str> = refused.map(|(_, event)| event.body["request"].as_str().unwrap()).collect();
-    assert_eq!(asked, ["POST /v1/canaries", "POST /v1/drills"]);
 }

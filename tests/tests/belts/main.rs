@@ -29,6 +29,7 @@ mod notice;
 mod on_call;
 mod places;
 mod receipts;
+mod refusals;
 mod restores;
 mod second_person;
 mod seen;
