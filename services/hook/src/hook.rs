@@ -5,8 +5,8 @@
 //! So a lost answer, a 500 after the effect and a 204 for nothing all come to the same: look again. A look that is not
 //! answered has changed nothing: the subsystem is away, and that spends no attempt.
 //!
-//! What is there is removed only if it was pinned: a step that nobody has looked for, at announce, has nothing to compare it
-//! with but its name. What is absent is absent all the same.
+//! What is there is removed only if it was looked at, at announce, and pinned: else nothing tells in which place it has to be.
+//! What is absent is absent all the same.
 //!
 //! *What fences cannot stop here*: the subsystem holds none. A consumer that slept through its lease may repeat
 //! a call; the undo of a reversible action is verified once more after the longest call.

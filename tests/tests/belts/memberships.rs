@@ -247,7 +247,7 @@ async fn a_key_that_nobody_has_looked_at_is_not_revoked() {
     let JobState::Parked { reason } = hard.state else { panic!("{hard:?}") };
     assert!(reason.contains("nothing is pinned to compare it with; inspect first"), "{reason}");
     assert_eq!(keys(&system), (true, true));
-    // It is shown once that it is gone, by whoever revoked it by hand, and the rest goes on.
+    // Once somebody has revoked it by hand, the rest goes on.
     system.revoke_by_hand(&cluster("a"), &id("a"));
     system.tell(leaving, Event::Retry { by: ops() }).await.unwrap();
     system.until_job(leaving, Stage::Hard, is_done).await;

@@ -64,7 +64,7 @@ impl System {
     /// Somebody takes it away, past everything.
     pub fn revoke_by_hand(&self, instance: &Instance, id: &ResourceId) {
         let place = self.folder().join(instance.subsystem.as_str()).join(instance.name.as_str());
-        std::fs::remove_file(place.join("objects").join(format!("{}.json", id.name))).unwrap();
+        std::fs::remove_file(place.join("objects").join(format!("{}.json", id.name.as_str()))).unwrap();
     }
 
     /// Whether there is one.
