@@ -123,9 +123,9 @@ async fn a_notice_is_given_although_what_it_depends_on_is_waived() {
     let id = delete(&system).await;
     system.until_job(id, Stage::Announce, |state| state.name() == StateName::Parked).await;
     assert_eq!(system.monitoring.changes(), Vec::<String>::new());
-    let (by, evidence) = (boss(), "it was never backed up".into());
+    let (by, mark, evidence) = (boss(), system.mark(id).await, "it was never backed up".into());
     let claim = WaiverClaim::MayRemain;
-    system.tell(id, Event::Waive { by, claim, mark: None, evidence }).await.unwrap();
+    system.tell(id, Event::Waive { by, claim, mark, evidence }).await.unwrap();
     system.until_job(id, Stage::Announce, |state| *state == JobState::Done).await;
     assert_eq!(system.monitoring.changes(), ["perform silence"]);
     let announce = JobKind::Stage(Stage::Announce).slot();
