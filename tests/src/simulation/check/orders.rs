@@ -12,7 +12,7 @@ use sexton_protocol::Order;
 use super::{Act, Violation, violated};
 use crate::simulation::platform::{Does, State, Truth};
 
-pub(super) use crate::trail::course::verified;
+pub(super) use crate::trail::course::{can_be_cancelled, verified};
 
 /// By so many milliseconds the clocks of consumers that act differ at most: leases, and the quiet before an undo, cover it.
 const SKEW_MS: u64 = 3_000;
@@ -102,7 +102,7 @@ pub(super) fn always(
         violated("I2", format!("{}: the order is about {:?}", told(), order.identity))?;
     }
     match order.kind {
-        JobKind::Stage(stage) if stage.reversible() && act.deed.does == Does::Removes => {
+        JobKind::Stage(stage) if can_be_cancelled(stage) && act.deed.does == Does::Removes => {
             violated("I4", format!("{}: in {stage}", told()))?;
         }
         JobKind::Restore if !act.undo => violated("I4", format!("{}: by a restore", told()))?,
