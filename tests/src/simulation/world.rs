@@ -305,8 +305,21 @@ impl World {
     }
 
     pub(super) fn say(&mut self, what: impl Into<String>) {
+        self.say_what_chance_did();
+        self.write_down(&what.into());
+    }
+
+    /// Whatever went wrong by chance since this was told last, before anything that came of it. But not who was stopped where: that
+    /// lets others go first, and nothing else.
+    pub(super) fn say_what_chance_did(&mut self) {
+        for what in self.dice.take_told() {
+            self.write_down(&what);
+        }
+    }
+
+    fn write_down(&mut self, what: &str) {
         let at = self.time.since_begin_ms();
-        self.history.push(format!("{at:>8} ms, step {:>5}: {}", self.step, what.into()));
+        self.history.push(format!("{at:>8} ms, step {:>5}: {what}", self.step));
     }
 
     /// Whether the process is stopped where it stands.

@@ -16,6 +16,7 @@ impl World {
     /// # Errors
     /// The invariant that does not hold any more.
     pub(in crate::simulation) async fn look(&mut self) -> Result<(), Violation> {
+        self.say_what_chance_did();
         let attended = self.coordinators.iter().any(Result::is_ok);
         self.checker.at(self.store.shown(), attended);
         if let Some(what) = held(&self.defects).pop() {

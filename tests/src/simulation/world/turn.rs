@@ -11,6 +11,7 @@ use sexton_scheduler::{Looks, Scheduler};
 use tokio::task::JoinHandle;
 
 use super::{COORDINATORS, INBOXES, ROUND_MS, Round, SCHEDULER, World, held};
+use crate::simulation::bus::about;
 use crate::simulation::check::Violation;
 use crate::simulation::gates::{HANDLER, Handler};
 
@@ -257,6 +258,7 @@ impl World {
             Choice::Ask(place) => self.ask_for(place),
             Choice::Deliver(place) => {
                 let (bus, message) = held(&self.traffic.late).swap_remove(place);
+                self.say(format!("what was delayed comes {}", about(&message)));
                 bus.publish(vec![message]).await;
             }
         }
