@@ -162,7 +162,7 @@ fn a_request_whose_process_dies_at_any_moment_is_done_once() {
         let pause = Wish::Pause(Covers { subsystem: Some("notifier"), ..Covers::EVERYTHING });
         made(&[ask(0, Wish::Delete(0)), ask(300, Wish::Hold), ask(600, pause), ask(1_500, Wish::Cancel)])
     };
-    let fates = [Fate::Answered].into_iter().chain((1..=8).map(Fate::Dies));
+    let fates = [Fate::Answered].into_iter().chain((1..=9).map(Fate::Dies));
     let begin = (When::Step(0), Happening::Delete(0, 0));
     // Whoever is taken for dead at any of these moments goes on when another attempt was answered. The machine is to go already, for
     // its record would come too late for a hold; in runs of its own, what makes the record stalls.

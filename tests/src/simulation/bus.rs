@@ -185,6 +185,22 @@ impl StormyBus {
         let messages = if twice { vec![message.clone(), message] } else { vec![message] };
         self.inner.publish(messages).await.pop().unwrap_or(Ok(()))
     }
+
+    /// Whoever publishes may be stopped here, or die, or stall.
+    async fn stand(&self, at: &'static str) {
+        let handler = HANDLER.try_get().ok();
+        if handler.is_some_and(|handler| self.gates.dies(handler)) {
+            std::future::pending::<()>().await;
+        }
+        if handler.is_some_and(|handler| self.gates.stalls(handler)) {
+            let until = self.time.now().plus_ms(STALLED_MS);
+            self.gates.wait(self.process, at, until).await;
+        }
+        let waits = self.consumer || handler.is_some();
+        if waits && self.dice.happens(Trouble::Stop) {
+            self.gates.wait(self.process, at, self.time.now()).await;
+        }
+    }
 }
 
 #[async_trait]
@@ -192,20 +208,13 @@ impl Bus for StormyBus {
     async fn publish(&self, messages: Vec<Outgoing>) -> Vec<Result<(), PublishError>> {
         let mut results = Vec::with_capacity(messages.len());
         for message in messages {
-            let handler = HANDLER.try_get().ok();
-            if handler.is_some_and(|handler| self.gates.dies(handler)) {
-                std::future::pending::<()>().await;
-            }
-            if handler.is_some_and(|handler| self.gates.stalls(handler)) {
-                let until = self.time.now().plus_ms(STALLED_MS);
-                self.gates.wait(self.process, "publish", until).await;
-            }
-            let waits = self.consumer || handler.is_some();
-            if waits && self.dice.happens(Trouble::Stop) {
-                self.gates.wait(self.process, "publish", self.time.now()).await;
-            }
+            self.stand("publish").await;
             self.gates.moved();
             results.push(self.one(message).await);
+        }
+        if !results.is_empty() {
+            // Before whatever it came from is acked.
+            self.stand("published").await;
         }
         results
     }
