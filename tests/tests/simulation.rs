@@ -219,8 +219,20 @@ fn a_seed_plays_the_same_run_again() {
         for (line, again) in one.history.iter().zip(&other.history) {
             assert_eq!(line, again, "seed {}", script.seed);
         }
+        tells_what_chance_did(&one);
         let sizes = |played: &Played| (played.steps, played.history.len());
         assert_eq!((sizes(&one), &one.happened), (sizes(&other), &other.happened), "seed {}", script.seed);
+    }
+}
+
+/// All that went wrong by chance is in the history, as often as it did. Who was stopped where is not: it lets others go first.
+fn tells_what_chance_did(played: &Played) {
+    for trouble in Trouble::ALL.into_iter().filter(|trouble| *trouble != Trouble::Stop) {
+        let begins = format!("{}: ", trouble.word());
+        let tells = |line: &&String| line.split_once(": ").is_some_and(|(_, what)| what.starts_with(&begins));
+        let told = played.history.iter().filter(tells).count() as u64;
+        let came = played.happened.get(trouble.word()).copied().unwrap_or_default();
+        assert_eq!(told, came, "{trouble:?}");
     }
 }
 

@@ -175,3 +175,18 @@ impl Dice {
 fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_happens_is_counted_and_told_once() {
+        let dice = Dice::new(1, Weather::FAIR.with(Trouble::Lie, 1_000));
+        assert!(!dice.happens_to(Trouble::Lose, || "a message".to_owned()));
+        assert!(dice.happens_to(Trouble::Lie, || "process 3".to_owned()));
+        assert_eq!(dice.take_told(), ["lie: process 3"]);
+        assert!(dice.take_told().is_empty());
+        assert_eq!(dice.counted(), BTreeMap::from([("lie", 1)]));
+    }
+}
