@@ -123,7 +123,7 @@ fn what_takes_something_else_before_it_comes_in_runs_that_were_made_for_it() {
     let used = (When::Decisions(5), Happening::Lock(0, true));
     let (parked, recycled) = (When::Parked(0), When::Recycled(0));
     // Longer than any lease but those of what takes long in purge; one half of the machines that consumers run on sleep.
-    let stopped = (0..10).map(|n| (When::InHand(n), Happening::Freeze(n, 110_000, n % 2 == 0)));
+    let stopped = (0..14).map(|n| (When::InHand(n), Happening::Freeze(n, 110_000, n % 2 == 0)));
     let all = (When::Step(0), Happening::DeleteAll(Person::Ops, 0));
     let stopped: Vec<_> = [all].into_iter().chain(stopped).collect();
     let emptied: Vec<_> = (10..50).map(|n| (When::Step(n * 17), Happening::Purge)).collect();

@@ -121,7 +121,9 @@ impl World {
         let resource: Resource = serde_json::from_value(json!({
             "id": vm, "scope": scope, "identity": { "uuid": uuid }, "criticality": "reproducible",
             "rebuilt": rebuilt, "protected": protected,
-            "attributes": { "ipam": { "none": false }, "notifier": { "none": false } },
+            "attributes": {
+                "dns": { "none": false }, "ipam": { "none": false }, "notifier": { "none": false },
+            },
         }))
         .unwrap();
         let Some(ledger) = &self.ledger else { return false };

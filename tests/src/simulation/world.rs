@@ -46,7 +46,7 @@ use turn::{Begun, Defects};
 /// Coordinators of a run.
 pub const COORDINATORS: usize = 2;
 /// Copies of each consumer.
-const COPIES: usize = 2;
+pub(super) const COPIES: usize = 2;
 /// A coordinator does each of its rounds this often, in milliseconds.
 const ROUND_MS: u64 = 1_000;
 /// But for canaries, which it looks after as often as in production.
@@ -54,12 +54,14 @@ const CANARIES_MS: u64 = 10_000;
 /// A canary has to be answered within so many milliseconds.
 const ANSWERED_WITHIN_MS: u64 = 30_000;
 /// Instances whose consumers run, with what their subsystems can do.
-pub(super) const SUBSYSTEMS: [(&str, &str); 5] = [
+pub(super) const SUBSYSTEMS: [(&str, &str); 7] = [
     ("hypervisor", include_str!("../../../deploy/subsystems/hypervisor.toml")),
     ("ipam", include_str!("../../../deploy/subsystems/ipam.toml")),
     ("monitoring", include_str!("../../../deploy/subsystems/monitoring.toml")),
     ("backup", include_str!("../../../deploy/subsystems/backup.toml")),
     ("notifier", include_str!("../../../deploy/subsystems/notifier.toml")),
+    ("dns", include_str!("../../../deploy/subsystems/dns.toml")),
+    ("config", include_str!("../../../deploy/subsystems/config.toml")),
 ];
 /// Everything that goes wrong with machines' plans goes wrong with these: all versions of one.
 const VERSIONS: [&str; PLANS] =
