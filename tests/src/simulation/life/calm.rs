@@ -43,7 +43,7 @@ impl World {
         self.truth().locked.clear();
         self.go_on().await?;
         for vm in self.script.all().collect::<Vec<_>>() {
-            self.protect(&vm, false).await;
+            self.protect(&vm, false).await?;
         }
         self.resume().await?;
         self.look().await?;
@@ -131,9 +131,15 @@ impl World {
             self.checker.ended(&view, &self.truth())?;
             *self.ended.entry(view.deletion.status).or_default() += 1;
         }
-        let verified = ledger.verify_chains(None, 1000).await.unwrap();
-        if let Some((chain, broken)) = verified.broken.first() {
-            return Err(Violation { invariant: "I12", what: format!("{chain}: {broken:?}") });
+        // Those of pauses and resources, and on pages behind them those of records.
+        let mut after: Option<String> = None;
+        loop {
+            let page = ledger.verify_chains(after.as_deref(), 1000).await.unwrap();
+            if let Some((chain, broken)) = page.broken.first() {
+                return Err(Violation { invariant: "I12", what: format!("{chain}: {broken:?}") });
+            }
+            let Some(next) = page.next else { break };
+            after = Some(next);
         }
         self.compare().await
     }
