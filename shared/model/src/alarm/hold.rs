@@ -154,7 +154,9 @@ impl Facts {
             ));
         }
         // Nobody else is called so: see the reserved names of tokens.
-        let by_itself = |pause: &&Pause| pause.by.as_str() == COORDINATOR && pause.covers.scope.is_some();
+        let by_itself = |pause: &&Pause| {
+            pause.by.as_str() == COORDINATOR && (pause.covers.scope.is_some() || pause.covers.kind.is_some())
+        };
         for pause in self.pauses.iter().filter(by_itself) {
             holding.add(Alarm::new(
                 AlarmKind::ForeignDeletions,
