@@ -17,6 +17,7 @@ mod chains;
 mod claims;
 mod drills;
 mod exclusive;
+mod foreign;
 mod handed_in;
 mod healthy;
 mod in_use;
@@ -55,6 +56,7 @@ pub use self::chains::*;
 pub use self::claims::*;
 pub use self::drills::*;
 pub use self::exclusive::*;
+pub use self::foreign::*;
 pub use self::handed_in::*;
 pub use self::healthy::*;
 pub use self::in_use::*;
@@ -177,9 +179,13 @@ macro_rules! conformance_tests {
             none_is_handed_in_where_sexton_takes_it,
             one_that_has_grown_is_refused_until_that_is_said,
             what_nobody_has_registered_enlarges_no_share,
+            a_share_is_of_what_is_listed_where_it_is_registered,
             one_that_lists_too_few_is_kept_with_the_names_of_what_is_missing,
             many_deletions_by_others_pause_their_scope,
             many_deletions_by_others_pause_where_no_budget_counts_any,
+            few_deletions_by_others_in_each_of_many_scopes_pause_their_kind,
+            many_deletions_by_others_in_one_scope_pause_no_other,
+            what_refused_censuses_lack_is_summed_up_too,
             only_what_is_being_removed_may_be_gone,
             a_budget_by_percent_is_closed_before_a_census,
             censuses_are_listed_by_the_page_newest_first,
