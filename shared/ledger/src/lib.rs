@@ -241,12 +241,15 @@ pub trait Ledger:
     async fn hold_resource(&self, new: NewHold) -> Result<Result<Hold, NotDone>, LedgerError>;
 
     /// Release holds of a resource; what they stopped is looked at again at once. Those that were released.
+    ///
+    /// # Errors
+    /// If the store did not do it. That they are not released by `by` is the inner result.
     async fn release_resource(
         &self,
         resource: &ResourceId,
         which: Which,
         by: &Actor,
-    ) -> Result<Vec<Hold>, LedgerError>;
+    ) -> Result<Result<Vec<Hold>, NotDone>, LedgerError>;
 
     /// The redundancy groups that a resource states to belong to, with all of their members.
     async fn groups_of(&self, resource: &ResourceId) -> Result<Groups, LedgerError>;

@@ -16,7 +16,7 @@ use crate::id::{Actor, Scope};
 mod over;
 mod token;
 
-pub use self::over::{Takes, priority_over, to_register_over};
+pub use self::over::{Takes, leaves_a_group, priority_over, to_register_over};
 pub use self::token::{
     CannotIssue, DAY_S, DAYS_DEFAULT, DAYS_MAX, NewToken, NotGood, PREFIX, Revoked, SECRET_BYTES, TOKENS_MAX,
     Token, decides_by_itself, token_hash, token_text,
@@ -445,7 +445,8 @@ pub fn may_unreviewed(bearer: &Bearer, what: Permission) -> Result<(), Denied> {
 /// Whether `by` is who requested something, and so may not be the one who lets it go: not in a batch
 /// ([`may_approve`](crate::belts::budget::may_approve)), not in a crowd
 /// ([`may_resume`](crate::belts::budget::may_resume)), not past what stopped it by a waiver or in place of its notice
-/// ([`decide`](crate::decide::decide)), and past a belt only by breaking the glass
+/// ([`decide`](crate::decide::decide)), nor past a hold of another's
+/// ([`is_others`](crate::belts::resource_hold::is_others)), and past a belt only by breaking the glass
 /// ([`NewOneShot::check`](crate::belts::one_shot::NewOneShot::check)).
 pub fn is_own(requested_by: &Actor, by: &Actor) -> bool {
     requested_by == by

@@ -293,10 +293,11 @@ impl World {
         self.ask(Intent { deletion: view.deletion.id, event }).await
     }
 
+    /// Whoever has placed the first one takes it back: another may have asked for the deletion themselves.
     async fn release(&mut self, number: usize) -> bool {
         self.tell(number, |view| {
-            let hold = view.deletion.holds.first()?.id;
-            Some(Event::ReleaseHold { hold, by: somebody() })
+            let hold = view.deletion.holds.first()?;
+            Some(Event::ReleaseHold { hold: hold.id, by: hold.origin.clone() })
         })
         .await
     }

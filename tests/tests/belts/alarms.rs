@@ -125,7 +125,8 @@ async fn a_date_that_was_missed_is_told_by_the_second_route_while_the_first_fail
     until("the server is told, late", async || !on_call.by_webhook(kind).is_empty()).await;
     assert_eq!(on_call.by_webhook(kind), std::slice::from_ref(&raised));
     assert_eq!(on_call.by_command(kind), [raised], "and nobody twice");
-    system.ledger.release_resource(&web01(), Which::Origin("legal".parse().unwrap()), &ops()).await.unwrap();
+    let (legal, boss) = ("legal".parse().unwrap(), "boss".parse().unwrap());
+    system.ledger.release_resource(&web01(), Which::Origin(legal), &boss).await.unwrap().unwrap();
     system.until_over(id, RecordStatus::Recycled).await;
     until("its end is told", async || on_call.by_webhook(kind).len() == 2).await;
     assert_eq!(on_call.by_webhook(kind)[1].0, Phase::Ended);

@@ -1,5 +1,5 @@
 //! What is registered again: nobody who asks for a deletion chooses by which scope's ceiling, budgets and pauses it is decided,
-//! who is told of it, how dangerous it is, or who is restored first.
+//! who is told of it, how dangerous it is, whose redundancy it has to mind, or who is restored first.
 use serde_json::{Value, json};
 use sexton_api::{Client, Register};
 use sexton_model::access::Role;
@@ -16,6 +16,7 @@ on_many_machines! {
     whoever_asks_for_a_deletion_does_not_choose_who_is_told,
     whoever_asks_for_a_deletion_does_not_choose_how_dangerous_it_is,
     what_platforms_register_again_keeps_the_priority_that_an_operator_has_set,
+    whoever_asks_for_a_deletion_takes_it_out_of_no_group,
 }
 
 /// Why it is not registered; nothing if it is.
@@ -132,4 +133,30 @@ async fn what_platforms_register_again_keeps_the_priority_that_an_operator_has_s
     assert!(refused(&ci, &Resource { priority: 7, ..plain.clone() }).await.is_some());
     assert_eq!(refused(&ops, &plain).await, None, "whoever may set one takes it back by stating none");
     assert_eq!(there(&system).await.priority, PRIORITY_DEFAULT);
+}
+
+/// An approver may, but not for a deletion of their own: the groups are what would hold it.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_asks_for_a_deletion_takes_it_out_of_no_group() {
+    let mut system = System::start().await;
+    let url = system.serve_inventory().await;
+    // In this name the record is made.
+    let own = system.asking(&url, ("ops", Role::Approver, "tenants")).await;
+    let boss = system.asking(&url, ("boss", Role::Approver, "tenants")).await;
+    let alone = there(&system).await;
+    let member = Resource { groups: vec!["db-main".into()], ..alone.clone() };
+    assert_eq!(refused(&own, &member).await, None);
+    system.hold(&web01()).await;
+    let id = system.delete().await;
+
+    let why = refused(&own, &alone).await.unwrap();
+    assert!(why.contains("somebody else has to take it out of a redundancy group"), "{why}");
+    assert_eq!(there(&system).await, member);
+    assert_eq!(refused(&own, &member).await, None, "as it is it may be registered");
+    let events = system.ledger.access_events(0, 1000).await.unwrap();
+    assert!(events.iter().any(|(_, one)| one.what == "refused" && one.by == "ops"), "it is written down");
+    assert_eq!(refused(&boss, &alone).await, None);
+    assert_eq!(there(&system).await, alone);
+    system.tell(id, Event::Cancel { by: ops(), reason: "kept after all".into() }).await.unwrap();
+    system.until_over(id, RecordStatus::Cancelled).await;
 }

@@ -208,6 +208,8 @@ macro_rules! conformance_tests {
             what_the_configuration_protects_is_not_deleted,
             a_hold_on_a_resource_stops_every_record_of_it_until_it_is_released,
             holds_on_a_resource_are_bounded,
+            whoever_requested_it_reaches_no_hold_of_anothers,
+            whoever_requested_it_takes_it_out_of_no_group,
             holds_on_a_record_are_bounded,
             pauses_are_bounded_and_stop_is_always_possible,
             one_of_a_redundancy_group_goes_at_a_time,

@@ -81,7 +81,8 @@ impl World {
         for view in self.all().await.into_iter().filter(|view| view.deletion.status.live()) {
             let d = &view.deletion;
             for hold in &d.holds {
-                let event = Event::ReleaseHold { hold: hold.id, by: somebody() };
+                // Whose it is may release it, whoever has asked for the deletion.
+                let event = Event::ReleaseHold { hold: hold.id, by: hold.origin.clone() };
                 self.ask(Intent { deletion: d.id, event }).await;
             }
             let parked = parked(d);
