@@ -77,8 +77,7 @@ pub(super) async fn requesters(
     }
     let ids: Vec<i64> = deletions.iter().map(|deletion| deletion.0).collect();
     let part = || doing("reading who asked for deletions");
-    let rows: Vec<(i64, String)> =
-        sqlx::query_as(REQUESTERS).bind(ids).fetch_all(db).await.map_err(part())?;
+    let rows: Vec<(i64, String)> = sqlx::query_as(REQUESTERS).bind(ids).fetch_all(db).await.map_err(part())?;
     let one = |(id, by): (i64, String)| {
         Ok((DeletionId(id), by.parse().map_err(|_| corrupt("records", id, "not an actor"))?))
     };

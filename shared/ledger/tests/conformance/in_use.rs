@@ -23,11 +23,7 @@ async fn release(on: &Stagehand, resource: &str, which: Which) -> usize {
     release_as(on, (resource, which), "alice").await.unwrap()
 }
 
-async fn release_as(
-    on: &Stagehand,
-    (resource, which): (&str, Which),
-    by: &str,
-) -> Result<usize, NotDone> {
+async fn release_as(on: &Stagehand, (resource, which): (&str, Which), by: &str) -> Result<usize, NotDone> {
     let released = on.ledger.release_resource(&resource.parse().unwrap(), which, &actor(by)).await.unwrap();
     released.map(|holds| holds.len())
 }

@@ -200,6 +200,7 @@ macro_rules! conformance_tests {
             a_ceiling_is_raised_for_exactly_the_crowd_that_was_looked_at,
             what_is_announced_is_told_by_scope_and_moment,
             later_stages_are_counted_by_themselves,
+            what_is_frozen_stays_so_whatever_is_counted_by_now,
             what_nobody_could_have_cancelled_in_is_no_grace,
             without_a_heartbeat_no_stage_with_a_grace_begins,
             outages_are_kept_over_a_restart,
