@@ -3,6 +3,7 @@ use super::*;
 use crate::access::Extent;
 use crate::alarm::tests::{at, on, park, record, untold};
 use crate::belts::PauseSelector;
+use crate::belts::budget::{Counted, Exceeded, Group, Limit};
 use crate::belts::census::daily::Missed;
 
 /// As the tests' plan has them: announce 5 days before, hard 3 and purge 8 days after, the name free 38 days after.
@@ -180,10 +181,21 @@ fn whoever_is_limited_sees_its_own() {
         named: Vec::new(),
     };
     material.foreign = vec![foreign("b"), foreign("a/c")];
+    let limit = Limit { counted: Counted::Everywhere, most: 5, days: 1, uncounted: false };
+    let batch = |batch, scope_of: &str| BatchFact {
+        batch,
+        group: Group { scope: scope(scope_of), kind: "vm".parse().unwrap(), stage: Stage::Hard },
+        frozen_at: Timestamp(0),
+        exceeded: Exceeded { members: 6, used: 0, limit: limit.clone() },
+        waiting: 6,
+    };
+    material.batches = vec![batch(1, "b"), batch(2, "a/c")];
     material.keep(&extent);
     let digest = made(material);
     let seen: Vec<&Scope> = digest.foreign.items.iter().map(|one| &one.scope).collect();
     assert_eq!(seen, [&scope("a/c")]);
+    let batches: Vec<_> = digest.batches.items.iter().map(|one| (one.batch, one.needs_approval)).collect();
+    assert_eq!(batches, [(2, true)]);
     let pauses: Vec<i64> = digest.pauses.items.iter().map(|pause| pause.id).collect();
     assert_eq!(pauses, [2, 3], "and what covers everything");
     let text = digest.to_string();
