@@ -368,6 +368,13 @@ pub trait Ledger:
     /// Overrides: those that are good, and those of the last week.
     async fn one_shots(&self) -> Result<Vec<OneShot>, LedgerError>;
 
+    /// Those for which the glass was broken; also those that were taken back, as long as they would have been good. At most
+    /// [`BROKEN_GLASS_MAX`](sexton_model::belts::one_shot::BROKEN_GLASS_MAX), the ones that are good before all others.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    async fn broken_glass(&self) -> Result<Vec<OneShot>, LedgerError>;
+
     /// These copies of consumers are alive: at most [`PULSE_MAX`].
     ///
     /// # Errors

@@ -260,6 +260,11 @@ impl Ledger for PgLedger {
         one_shots::good(&mut db).await
     }
 
+    async fn broken_glass(&self) -> Result<Vec<OneShot>, LedgerError> {
+        let mut db = self.pool.acquire().await.map_err(doing("reading overrides"))?;
+        one_shots::broken_glass(&mut db).await
+    }
+
     async fn take_census(&self, census: Census, by: &Actor) -> Result<Result<Counted, NotDone>, LedgerError> {
         census::take(self, &census, by).await
     }

@@ -364,6 +364,11 @@ impl Ledger for SqliteLedger {
         self.reads.read(one_shots::good).await
     }
 
+    async fn broken_glass(&self) -> Result<Vec<OneShot>, LedgerError> {
+        let now = self.clock.now();
+        self.reads.read(move |db| one_shots::broken_glass(db, now)).await
+    }
+
     async fn take_census(&self, census: Census, by: &Actor) -> Result<Result<Counted, NotDone>, LedgerError> {
         match self.ask(Work::Census(Box::new(census), by.clone())).await? {
             Answer::Census(done) => Ok(*done),

@@ -210,6 +210,7 @@ fn one_shot(id: i64, break_glass: bool, until: i64) -> OneShot {
         since: Timestamp(0),
         until: Timestamp(until),
         break_glass,
+        taken_back: None,
     }
 }
 
