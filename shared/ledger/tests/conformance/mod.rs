@@ -339,6 +339,7 @@ macro_rules! conformance_tests {
             what_is_ahead_and_what_is_held_is_counted,
             what_is_stopped_between_two_steps_is_held_too,
             a_notice_that_is_not_delivered_is_watched,
+            what_comes_back_is_watched_until_it_has,
         );
     };
     ($fixture:expr; $($name:ident),* $(,)?) => {

@@ -1,4 +1,6 @@
 //! Which alarms hold: tables.
+mod glass;
+pub(crate) mod not_back;
 mod told;
 mod undelivered;
 

@@ -1,10 +1,13 @@
 //! What a digest says.
 use super::*;
 use crate::access::Extent;
+use crate::alarm::NOT_BACK_MS;
+use crate::alarm::tests::not_back::restoring;
 use crate::alarm::tests::{at, on, park, record, untold};
 use crate::belts::PauseSelector;
 use crate::belts::budget::{Counted, Exceeded, Group, Limit};
 use crate::belts::census::daily::Missed;
+use crate::job::JobState;
 
 /// As the tests' plan has them: announce 5 days before, hard 3 and purge 8 days after, the name free 38 days after.
 const OFFSETS: [i32; 5] = [-5, 0, 3, 8, 38];
@@ -142,6 +145,28 @@ fn whom_nobody_could_tell_yet_is_listed_from_the_first_hour_on() {
     let mut kept = serde_json::to_value(&digest).unwrap();
     kept.as_object_mut().unwrap().remove("untold").unwrap();
     assert!(serde_json::from_value::<Digest>(kept).unwrap().untold.items.is_empty());
+}
+
+#[test]
+fn what_was_cancelled_and_is_not_back_is_listed_by_itself() {
+    let since = on("2026-12-10");
+    let d = restoring(since, JobState::Parked { reason: "another uuid".into() });
+    let mut material = Material::default();
+    material.watched.see(&d, Some(since), &at(Timestamp(since.plus_ms(NOT_BACK_MS).0 - 1)));
+    material.watched.see(&d, Some(since), &at(since.plus_ms(NOT_BACK_MS)));
+    let digest = made(material);
+    let [one] = digest.not_back.items.as_slice() else { panic!("{digest}") };
+    assert_eq!((one.deletion, one.job, one.since), (DeletionId(1), JobKind::Restore, Some(since)));
+    assert!(one.why.contains("another uuid"), "{digest}");
+    assert_eq!(digest.parked.items.len(), 1, "before that it is parked, and no more: {digest}");
+    assert!(digest.headline().contains("1 cancelled and not back, 1 parked"), "{digest}");
+    let line =
+        "Cancelled, and not back, the longest first:\n  d-1 restore of vm/web01 in tenants/acme since ";
+    assert!(digest.to_string().contains(line), "{digest}");
+    // One that an earlier version has kept says nothing of it.
+    let mut kept = serde_json::to_value(&digest).unwrap();
+    kept.as_object_mut().unwrap().remove("not_back").unwrap();
+    assert!(serde_json::from_value::<Digest>(kept).unwrap().not_back.items.is_empty());
 }
 
 #[test]
