@@ -1,12 +1,14 @@
 //! The daily digest: told once a day by each route, with all that an administrator has to see in it.
 use chrono::{Days, NaiveTime};
-use sexton_coordinator::alarms::{Alarmer, Options};
-use sexton_model::alarm::{Moment, Notice, Rules};
+use sexton_coordinator::alarms::{Alarmer, Options, gather};
+use sexton_ledger::{ALARMS_PAGE, Found};
+use sexton_model::access::Extent;
+use sexton_model::alarm::{Alarm, AlarmKind, Moment, Notice, Rules, Severity, Subject, hold};
 use sexton_model::belts::PauseSelector;
 use sexton_model::digest::{Coming, Daily, Digest, Listed, Material, Outstanding, compose};
 use sexton_model::job::{Stage, StateName};
 use sexton_model::time::Day;
-use sexton_model::{ResourceId, Timestamp};
+use sexton_model::{DeletionId, ResourceId, Timestamp};
 
 use super::budgets::{counting, frozen, policy};
 use super::on_call::OnCall;
@@ -16,6 +18,7 @@ on_many_machines! {
     the_digest_is_told_once_a_day_over_restarts_and_coordinators,
     the_digest_says_what_comes_what_stands_out_and_what_stands_still,
     the_digest_says_which_batches_wait_and_what_others_have_deleted,
+    the_worst_alarm_is_in_the_digest_however_many_were_raised_since,
 }
 
 /// From midnight on it is time, whenever this runs.
@@ -202,4 +205,28 @@ async fn the_digest_says_which_batches_wait_and_what_others_have_deleted() {
     ] {
         assert!(text.contains(part), "{part:?} is missing in {text}");
     }
+}
+
+/// More are open than are read at once, and the worst of them is the oldest.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_worst_alarm_is_in_the_digest_however_many_were_raised_since() {
+    let system = System::not_started().await;
+    let parked = |n: i64| {
+        let subject = Subject::Deletion { deletion: DeletionId(n), resource: web01() };
+        let scope = Some("tenants/acme".parse().unwrap());
+        Alarm::new(AlarmKind::Parked, scope, subject, "it is parked", "look")
+    };
+    let since = system.ledger.facts().await.unwrap().now;
+    let many: Vec<Alarm> = (1..=i64::from(ALARMS_PAGE)).map(parked).collect();
+    for (owner, hold) in [("one", vec![hold::orders_stopped("one", 60)]), ("another", many)] {
+        let found = Found { owner: owner.into(), since, hold };
+        system.ledger.note_alarms(found).await.unwrap();
+    }
+    let (day, rules) = (since.utc().date_naive(), Rules::default());
+    let made = gather::digest(&*system.ledger, (day, AT_ONCE), rules, &[], &Extent::Everywhere).await;
+    let digest = made.unwrap();
+    let first = &digest.alarms.items[0];
+    assert_eq!((first.kind, first.severity), (AlarmKind::OrdersStopped, Severity::Critical), "{digest}");
+    let all = digest.alarms.items.len() as u64 + digest.alarms.more;
+    assert_eq!(all, u64::from(ALARMS_PAGE) + 1, "and all are counted");
 }
