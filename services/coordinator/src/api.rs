@@ -71,7 +71,7 @@ pub struct Api {
 type Shared = State<Arc<Api>>;
 
 /// Answer until told to stop, and for a little longer what was asked by then: whoever sends half a request keeps nobody from
-/// ending. What was counted of refusals is written down last. Nothing goes on when this has ended, or is dropped.
+/// ending. What was counted of refusals is written down last. No change goes on when this has ended, or is dropped.
 ///
 /// # Errors
 /// If nothing can be accepted any more.

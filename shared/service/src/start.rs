@@ -192,7 +192,7 @@ mod tests {
     fn what_blocks_for_a_moment_has_it_at_the_end() {
         let (writes, written) = channel();
         let ended = ended(false, move || {
-            std::thread::sleep(Duration::from_millis(100));
+            std::thread::sleep(Duration::from_millis(10));
             writes.send(()).unwrap();
         });
         assert_eq!(ended.recv(), Ok(7));

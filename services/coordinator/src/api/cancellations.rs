@@ -8,7 +8,6 @@
 //! unless one page had all of them, whatever is live at the end of that order is gone through once more by number, which
 //! never changes: two passes, and nothing that was live is left untried.
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
 use axum::{Extension, Json};
 use sexton_api::{
     CANCEL_MAX, CancelCursor, CancelScope, Cancellation, Cancellations, Prioritize, ResourceInfo,
@@ -149,13 +148,8 @@ async fn decide(
         event: Event::Cancel { by: by.clone(), reason: reason.to_owned() },
     };
     let batch: Vec<Intent> = items.iter().filter(|item| item.cancelled).map(cancel).collect();
-    let engine = api.engine.clone();
-    // Of its own: a caller who hangs up between decision and publishing does not end it there.
-    let running = tokio::spawn(async move { engine.run(batch).await });
-    let results = running
-        .await
-        .map_err(|_| Refused::new(StatusCode::INTERNAL_SERVER_ERROR, "a defect: see the log"))??;
-    let mut results = results.into_iter();
+    // A caller who hangs up between decision and publishing does not end it there: the request is a task of its own (`once`).
+    let mut results = api.engine.run(batch).await?.into_iter();
     let settled = |mut item: Cancellation| {
         if !item.cancelled {
             return item;

@@ -235,9 +235,16 @@ async fn work(
         drop(room);
         answer
     });
-    working.await.ok().flatten().unwrap_or_else(|| {
-        Refused::new(StatusCode::INTERNAL_SERVER_ERROR, "a defect: see the log").into_response()
-    })
+    match working.await {
+        Ok(Some(answer)) => answer,
+        // Whoever is told so tries again, as after a connection that is lost.
+        Ok(None) => Refused::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "this coordinator was told to stop, so whether this was done is not known: look, and try again if it was not",
+        )
+        .into_response(),
+        Err(_) => Refused::new(StatusCode::INTERNAL_SERVER_ERROR, "a defect: see the log").into_response(),
+    }
 }
 
 /// The answer, once it is kept. That it could not be kept changes nothing: what was done is noted at the key. It is not kept if

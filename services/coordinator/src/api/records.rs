@@ -337,12 +337,8 @@ async fn decide(
     let intent = Intent { deletion: parse(api, id)?, event };
     let asked = api.engine.follow.asked(&*api.engine.ledger, &intent, caller.0).await;
     let cause = asked.as_ref().map(Span::at);
-    let engine = api.engine.clone();
-    // Of its own: a caller who hangs up between decision and publishing does not end it there.
-    let running = tokio::spawn(async move { engine.run_by(&*once.ledger, vec![intent], vec![cause]).await });
-    let mut results = running
-        .await
-        .map_err(|_| Refused::new(StatusCode::INTERNAL_SERVER_ERROR, "a defect: see the log"))??;
+    // A caller who hangs up between decision and publishing does not end it there: the request is a task of its own (`once`).
+    let mut results = api.engine.run_by(&*once.ledger, vec![intent], vec![cause]).await?;
     let decided = match results.pop().ok_or_else(|| Refused::absent("result"))? {
         Err(NotDone::NoSuchDeletion(id)) => return Err(archived::missing(api, id).await?),
         decided => decided?,

@@ -105,13 +105,18 @@ fn done_before(
 ) -> Result<Option<Vec<Option<String>>>, Refused> {
     let noted = once.noted(|note| if let Note::Registered(results) = note { Some(results) } else { None })?;
     let Some(noted) = noted else { return Ok(None) };
-    let refused = denied.len();
     denied.extend(noted.iter().flatten().cloned());
     if noted.len() != unfit.iter().filter(|why| why.is_none()).count() {
         let why = "this was registered under this key, and its answer lost; meanwhile other lines are fit than were \
                    then, so which is which is not known any more: look, and send what is missing under another key";
-        let lost = Refused::key(StatusCode::CONFLICT, why);
-        return Err(if denied.len() > refused { lost.noted() } else { lost });
+        // What refuses lines is written down with this: nothing else of the answer is.
+        return Err(match denied.first() {
+            Some(first) => {
+                let why = format!("{why} ({} refused: {first})", denied.len());
+                Refused::key(StatusCode::CONFLICT, why).noted()
+            }
+            None => Refused::key(StatusCode::CONFLICT, why),
+        });
     }
     let mut noted = noted.into_iter();
     Ok(Some(unfit.iter().map(|why| why.clone().or_else(|| noted.next().flatten())).collect()))

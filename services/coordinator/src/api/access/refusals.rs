@@ -4,7 +4,7 @@
 //! event at the end of that minute, or when the coordinator is told to stop. Whoever shows no token that is known is
 //! nobody, of whom one refusal a minute is written. It is so before anybody is told, and whether or not somebody still waits
 //! for the answer. A coordinator that is killed loses what it has counted in its last minute, and nothing else that somebody
-//! was told.
+//! was told; one that was told to stop answers for a moment longer whoever only looks, and writes down nothing of that any more.
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
