@@ -182,7 +182,7 @@ fn lock(file: &Path) -> anyhow::Result<File> {
 #[cfg(test)]
 mod tests {
     use sexton_model::DeletionId;
-    use sexton_model::checkpoint::{Landmark, Mark};
+    use sexton_model::checkpoint::{Decision, Landmark, Mark};
     use sexton_testkit::fuzz::{Form, Fuzz};
 
     use super::*;
@@ -191,7 +191,14 @@ mod tests {
     fn fuzz_witnesses() {
         let landmark = Landmark { deletion: DeletionId(7), seq: 3, hash: "0".repeat(64) };
         let mark = Mark { epoch: 2, number: 9, fence: 40, revision: 5, ..Mark::default() };
-        let known = Checkpoint { ledger: "7b21".to_owned(), mark, landmarks: vec![landmark], records: 9 };
+        let decision = Decision { number: 8, chain: "vm/web01".to_owned(), seq: 2, hash: "1".repeat(64) };
+        let known = Checkpoint {
+            ledger: "7b21".to_owned(),
+            mark,
+            landmarks: vec![landmark],
+            records: 9,
+            decision: Some(decision),
+        };
         Fuzz::new("witnesses", Form::Json).seed(serde_json::to_vec(&known).unwrap()).run(|bytes| {
             let text = String::from_utf8_lossy(bytes);
             let known = checkpoint_of(&text).map_err(|error| format!("{error:#}"))?;

@@ -10,7 +10,7 @@ use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{Postgres, Row as _, Transaction};
 
 use super::error::{corrupt, doing};
-use super::{PgLedger, find, listing, pause, strangers};
+use super::{PgLedger, find, listing, pause, review, strangers};
 use crate::census::{self, Beside, CensusFilter, Censuses, Counted, Decided, PAGE_MAX};
 use crate::keys::Note;
 use crate::rules::text;
@@ -113,8 +113,10 @@ async fn judge(
         paused = Some((done.0.pause.id, done.1));
     }
     let done = judged.map(|taken| Counted { taken, paused: paused.as_ref().map(|(id, _)| *id) });
+    let decided = review::decide(&mut tx, ledger, None).await?;
     ledger.note(&mut tx, || done.as_ref().ok().cloned().map(Note::CensusTaken)).await?;
     tx.commit().await.map_err(part())?;
+    ledger.known.note_decision(decided);
     if let Some((_, mark)) = paused {
         ledger.known.note(mark, None);
     }

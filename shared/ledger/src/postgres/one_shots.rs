@@ -4,7 +4,7 @@ use sexton_model::belts::one_shot::{NewOneShot, OneShot};
 use sqlx::postgres::PgConnection;
 
 use super::error::{all_there, corrupt, doing};
-use super::{PgLedger, find, load, pause};
+use super::{PgLedger, find, load, pause, review};
 use crate::keys::Note;
 use crate::rules::text;
 use crate::{LedgerError, NotDone};
@@ -54,8 +54,10 @@ pub(super) async fn give(
         .map_err(part())?;
     let what = if given.break_glass { "glass_broken" } else { "overridden" };
     pause::append(&mut tx, &pause::event(what, &given.by, now, &given)?).await?;
+    let decided = review::decide(&mut tx, ledger, None).await?;
     ledger.note(&mut tx, || Some(Note::Overridden(given.clone()))).await?;
     tx.commit().await.map_err(part())?;
+    ledger.known.note_decision(decided);
     Ok(Ok(given))
 }
 
@@ -75,7 +77,9 @@ pub(super) async fn take_back(ledger: &PgLedger, id: i64, by: &Actor) -> Result<
     end(&mut tx, id).await?;
     let now = find::clock(&mut tx).await?;
     pause::append(&mut tx, &pause::event("override_taken_back", by, now, &given)?).await?;
+    let decided = review::decide(&mut tx, ledger, None).await?;
     ledger.note(&mut tx, || Some(Note::TakenBack)).await?;
     tx.commit().await.map_err(part())?;
+    ledger.known.note_decision(decided);
     Ok(true)
 }
