@@ -74,6 +74,8 @@ pub struct Played {
 
 /// What a run that panics violates.
 pub const PANIC: &str = "panic";
+/// What a run violates in which somebody waits for what never comes: not a message, which nothing promises, but a lock, or each other.
+pub const HUNG: &str = "hung";
 
 /// Play a script. `template` is an empty job table, made once for many runs. A panic is a violation, too.
 ///
@@ -87,7 +89,9 @@ pub fn play(script: &Script, template: Option<&Path>) -> Played {
             Err(violation) => return Played { violation: Some(violation), ..Played::default() },
         };
         let violation = caught(world.play()).await.unwrap_or_else(Err).err();
-        Played {
+        world.say_what_chance_did();
+        let hung = violation.as_ref().is_some_and(|violation| violation.invariant == HUNG);
+        let played = Played {
             violation,
             steps: world.step,
             virtual_ms: world.time.since_begin_ms(),
@@ -99,7 +103,12 @@ pub fn play(script: &Script, template: Option<&Path>) -> Played {
             ended: std::mem::take(&mut world.ended),
             happened: world.happened(),
             history: std::mem::take(&mut world.history),
+        };
+        if hung {
+            // The job table would end its threads first, and wait for one of them for ever.
+            std::mem::forget(world);
         }
+        played
     })
 }
 
@@ -121,31 +130,19 @@ fn panicked(panic: &(dyn Any + Send)) -> Violation {
 
 /// The shortest script that still fails in the same way: things that happen are left out one after the other, as long
 /// as the same invariant is violated; and then whatever else makes it harder to understand: machines, what goes wrong by
-/// chance, all of it and one by one, and what some runs have.
+/// chance, all of it and one by one, and what some runs have. What made something necessary may be gone then, so all of it is
+/// tried again until nothing can be left out any more.
 pub fn shrink(script: &Script, template: Option<&Path>) -> (Script, Played) {
     let played = play(script, template);
     let Some(invariant) = played.violation.as_ref().map(|violation| violation.invariant) else {
         return (script.clone(), played);
     };
+    if invariant == HUNG {
+        // Each time it is told only after a minute.
+        return (script.clone(), played);
+    }
     let mut least = Least { script: script.clone(), played, invariant, template };
-    let mut size = script.items.len().div_ceil(2);
-    while size > 0 {
-        let mut from = 0;
-        while from < least.script.items.len() {
-            let until = (from + size).min(least.script.items.len());
-            if !least.still_fails(|shorter| drop(shorter.items.drain(from..until))) {
-                from += size;
-            }
-        }
-        size /= 2;
-    }
-    for simpler in SIMPLER {
-        least.still_fails(simpler);
-    }
-    while least.still_fails(|fewer| fewer.machines = fewer.machines.saturating_sub(1).max(1)) {}
-    for trouble in Trouble::ALL {
-        least.still_fails(|fairer| fairer.weather = fairer.weather.with(trouble, 0));
-    }
+    while least.leaves_something_out() {}
     (least.script, least.played)
 }
 
@@ -158,6 +155,30 @@ struct Least<'a> {
 }
 
 impl Least<'_> {
+    /// Leave out whatever can be left out, each thing tried once. Whether anything was.
+    fn leaves_something_out(&mut self) -> bool {
+        let before = self.script.clone();
+        let mut size = self.script.items.len().div_ceil(2);
+        while size > 0 {
+            let mut from = 0;
+            while from < self.script.items.len() {
+                let until = (from + size).min(self.script.items.len());
+                if !self.still_fails(|shorter| drop(shorter.items.drain(from..until))) {
+                    from += size;
+                }
+            }
+            size /= 2;
+        }
+        for simpler in SIMPLER {
+            self.still_fails(simpler);
+        }
+        while self.still_fails(|fewer| fewer.machines = fewer.machines.saturating_sub(1).max(1)) {}
+        for trouble in Trouble::ALL {
+            self.still_fails(|fairer| fairer.weather = fairer.weather.with(trouble, 0));
+        }
+        self.script != before
+    }
+
     /// Whether another script fails in the same way, which it becomes then. Not if it is the same one.
     fn still_fails(&mut self, change: impl FnOnce(&mut Script)) -> bool {
         let mut script = self.script.clone();

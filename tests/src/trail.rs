@@ -5,7 +5,7 @@ use std::fmt;
 use sexton_ledger::{AuditRow, DeletionView};
 use sexton_model::audit::{AuditEvent, What};
 use sexton_model::catalogue::Nature;
-use sexton_model::job::{JobKind, Stage, StateName};
+use sexton_model::job::{JobKind, JobState, Stage, StateName};
 use sexton_model::step::{Mode, Presence};
 use sexton_model::time::Day;
 use sexton_model::{Fence, Timestamp};
@@ -182,9 +182,21 @@ pub fn early(view: &DeletionView, stage: Stage, at: Timestamp, day: Day) -> Opti
     (at.0 < grace).then(|| format!("the grace ends at {}", Timestamp(grace)))
 }
 
-/// How many jobs of this record hold the lock on its resource.
+/// How many jobs of this record hold the lock on its resource: those that have begun and are not over, whatever they wait for.
 pub fn locks(view: &DeletionView) -> usize {
-    view.deletion.jobs.iter().filter(|job| job.state.name().locks()).count()
+    let holds = |state: &JobState| match state {
+        JobState::Ready { .. }
+        | JobState::Running(_)
+        | JobState::Waiting { .. }
+        | JobState::Cancelling(_)
+        | JobState::Parked { .. } => true,
+        JobState::Scheduled { .. }
+        | JobState::Held { .. }
+        | JobState::Done
+        | JobState::Cancelled
+        | JobState::Rescued => false,
+    };
+    view.deletion.jobs.iter().filter(|job| holds(&job.state)).count()
 }
 
 /// One event on one line.

@@ -23,6 +23,7 @@ use crate::hindrance::Hindrance;
 
 pub mod command;
 pub mod gather;
+mod lacking;
 pub(crate) mod listing;
 pub mod mail;
 mod outage;
@@ -100,11 +101,22 @@ struct Said {
     holds: BTreeSet<String>,
 }
 
+impl Said {
+    /// Whether there is nothing to say: what holds is what was said, and that was lately, or nothing. What was said before a restart is
+    /// not known, so the first tick says it in any case.
+    fn suffices(&self, holds: &BTreeSet<String>) -> bool {
+        let lately = self.at.is_some_and(|at| at.elapsed() < OWN_EVERY);
+        self.at.is_some() && self.holds == *holds && (lately || holds.is_empty())
+    }
+}
+
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Alarmer {
     options: Options,
     said: Mutex<Said>,
+    /// Of purges without a receipt.
+    said_lacking: Mutex<Said>,
     outage: Mutex<Outage>,
 }
 
@@ -186,14 +198,8 @@ impl Alarmer {
     async fn say(&self, ledger: &dyn Ledger, hindrances: &[Hindrance]) -> Result<(), LedgerError> {
         let hold: Vec<Alarm> = hindrances.iter().filter_map(|why| self.own(why)).collect();
         let holds: BTreeSet<String> = hold.iter().map(Alarm::key).collect();
-        {
-            let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-            let lately = said.at.is_some_and(|at| at.elapsed() < OWN_EVERY);
-            // What it said before a restart is not known, so the first tick says it in any case.
-            let same = said.at.is_some() && said.holds == holds;
-            if same && (lately || hold.is_empty()) {
-                return Ok(());
-            }
+        if self.said.lock().unwrap_or_else(PoisonError::into_inner).suffices(&holds) {
+            return Ok(());
         }
         let since = answered(ledger.facts()).await?.now;
         let found = Found { owner: self.options.name.clone(), since, hold };

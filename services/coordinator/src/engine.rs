@@ -184,7 +184,9 @@ impl Engine {
     /// # Errors
     /// The first error of the job table; the next tick tries again.
     pub async fn alarm(&self) -> Result<(), LedgerError> {
-        self.alarmer.tick(&*self.ledger, &self.hindrances()).await
+        let told = self.alarmer.tick(&*self.ledger, &self.hindrances()).await;
+        let lacking = self.alarmer.say_lacking(&*self.ledger, &self.receipts).await;
+        told.and(lacking)
     }
 
     /// Instances that have a key: no other can ever answer an order.

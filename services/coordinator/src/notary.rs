@@ -5,17 +5,19 @@
 //! checked against its head, and kept once: whoever comes second finds that it is there. One may die between any two
 //! lines. Under review nothing is signed, because the job table may be put back yet.
 //!
-//! What has no receipt, because something in it was not seen to be gone, is told in the log each time and stays in the
-//! job table: only with its receipt may what was purged leave for the archive.
-use std::collections::BTreeSet;
+//! What has no receipt, because something in it was not seen to be gone or its audit chain is broken, stays in the job table: only
+//! with its receipt may what was purged leave for the archive. It is told in the log each time, and is an alarm
+//! ([`Due::lacking`], told by [`crate::alarms::Alarmer::say_lacking`]) until it has one.
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
 use sexton_ledger::{Decided, Ledger, LedgerError, NewReceipt, RECEIPTS_MAX};
-use sexton_model::DeletionId;
+use sexton_model::alarm::{Alarm, receipt as without};
 use sexton_model::audit::Broken;
 use sexton_model::decide::Effect;
 use sexton_model::job::Stage;
 use sexton_model::receipt::{NoReceipt, draw_up};
+use sexton_model::{DeletionId, ResourceId, Scope};
 use tokio::sync::Notify;
 
 use crate::attester::Attester;
@@ -23,11 +25,24 @@ use crate::attester::Attester;
 /// Most records that are remembered to have ended their purge: some seconds of a busy coordinator. The round finds the
 /// others.
 const NOTED_MAX: usize = 16_384;
+/// Most records that are remembered to have no receipt: more than anybody looks at one by one. The log names all.
+const LACKING_MAX: usize = 1000;
 
-/// Records whose purge this coordinator has ended since somebody looked.
+/// Of which no receipt can be drawn up, as far as this coordinator has tried.
+#[derive(Debug, Default)]
+struct Lacking {
+    of: BTreeMap<DeletionId, Alarm>,
+    /// Those of them that were found since the present round began: the others have a receipt by somebody else once it is over.
+    found: BTreeSet<DeletionId>,
+    /// Whether it has gone through all records once: before that it would end alarms of what it has yet to find.
+    whole: bool,
+}
+
+/// Records whose purge this coordinator has ended since somebody looked, and those of which no receipt can be drawn up.
 #[derive(Debug, Default)]
 pub struct Due {
     noted: Mutex<BTreeSet<DeletionId>>,
+    lacking: Mutex<Lacking>,
     /// Woken when there are some.
     pub(crate) some: Notify,
 }
@@ -50,6 +65,39 @@ impl Due {
     fn take(&self) -> Vec<DeletionId> {
         let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
         std::iter::from_fn(|| noted.pop_first()).take(RECEIPTS_MAX).collect()
+    }
+
+    /// Purges of which no receipt can be drawn up, each with its alarm. `None` until a round has gone through all records.
+    pub fn lacking(&self) -> Option<BTreeMap<DeletionId, Alarm>> {
+        let lacking = self.lacking.lock().unwrap_or_else(PoisonError::into_inner);
+        lacking.whole.then(|| lacking.of.clone())
+    }
+
+    /// These have their receipt, or are not in the job table any more.
+    pub(crate) fn settled(&self, ids: impl IntoIterator<Item = DeletionId>) {
+        let mut lacking = self.lacking.lock().unwrap_or_else(PoisonError::into_inner);
+        for id in ids {
+            lacking.of.remove(&id);
+        }
+    }
+
+    fn lacks(&self, id: DeletionId, alarm: Alarm) {
+        let mut lacking = self.lacking.lock().unwrap_or_else(PoisonError::into_inner);
+        if lacking.of.len() < LACKING_MAX || lacking.of.contains_key(&id) {
+            lacking.of.insert(id, alarm);
+            lacking.found.insert(id);
+        }
+    }
+
+    fn begin_round(&self) {
+        self.lacking.lock().unwrap_or_else(PoisonError::into_inner).found.clear();
+    }
+
+    fn end_round(&self) {
+        let mut lacking = self.lacking.lock().unwrap_or_else(PoisonError::into_inner);
+        let Lacking { of, found, whole } = &mut *lacking;
+        of.retain(|id, _| found.contains(id));
+        *whole = true;
     }
 }
 
@@ -75,7 +123,7 @@ pub async fn sign_noted(due: &Due, attester: &Attester, ledger: &dyn Ledger) -> 
     if noted.is_empty() || ledger.review().await?.is_some() {
         return Ok(false);
     }
-    sign(attester, ledger, &noted).await?;
+    sign(due, attester, ledger, &noted).await?;
     Ok(noted.len() >= RECEIPTS_MAX)
 }
 
@@ -84,6 +132,7 @@ pub async fn sign_noted(due: &Due, attester: &Attester, ledger: &dyn Ledger) -> 
 /// # Errors
 /// If the job table did not answer; the next round tries again.
 pub async fn go_on(
+    due: &Due,
     attester: &Attester,
     ledger: &dyn Ledger,
     after: DeletionId,
@@ -91,12 +140,23 @@ pub async fn go_on(
     if ledger.review().await?.is_some() {
         return Ok(None);
     }
-    let due = ledger.receipts_due(after).await?;
-    sign(attester, ledger, &due.deletions).await?;
-    Ok(due.next)
+    if after == DeletionId(0) {
+        due.begin_round();
+    }
+    let page = ledger.receipts_due(after).await?;
+    sign(due, attester, ledger, &page.deletions).await?;
+    if page.next.is_none() {
+        due.end_round();
+    }
+    Ok(page.next)
 }
 
-async fn sign(attester: &Attester, ledger: &dyn Ledger, ids: &[DeletionId]) -> Result<(), LedgerError> {
+async fn sign(
+    due: &Due,
+    attester: &Attester,
+    ledger: &dyn Ledger,
+    ids: &[DeletionId],
+) -> Result<(), LedgerError> {
     let name = ledger.facts().await?.ledger;
     let mut signed = Vec::with_capacity(ids.len());
     for id in ids {
@@ -106,12 +166,29 @@ async fn sign(attester: &Attester, ledger: &dyn Ledger, ids: &[DeletionId]) -> R
                 return Err(error);
             }
             Err(error) => {
+                let alarm = without::lacking(*id, whose(ledger, *id).await?, &error.to_string());
                 let error = &error as &dyn std::error::Error;
                 tracing::error!(deletion = %id, error, "no receipt can be drawn up: a person has to look");
+                due.lacks(*id, alarm);
             }
         }
     }
-    keep(ledger, signed).await
+    let drawn_up: Vec<DeletionId> = signed.iter().map(|one| one.deletion).collect();
+    keep(ledger, signed).await?;
+    due.settled(drawn_up);
+    Ok(())
+}
+
+/// What it purged, if that can be read.
+async fn whose(ledger: &dyn Ledger, id: DeletionId) -> Result<Option<(ResourceId, Scope)>, LedgerError> {
+    match ledger.deletion(id).await {
+        Ok(view) => Ok(view.map(|view| {
+            let resource = &view.deletion.record.resource;
+            (resource.id.clone(), resource.scope.clone())
+        })),
+        Err(LedgerError::Corrupt { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// All at once, or, if that is refused, each alone: one that does not fit must not keep the others from their receipts.

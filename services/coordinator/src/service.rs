@@ -384,7 +384,7 @@ async fn receipts(engine: Arc<Engine>, shutdown: CancellationToken) {
             }
         }
         while let Some(after) = left.take().filter(|_| !shutdown.is_cancelled()) {
-            match notary::go_on(attester, &*engine.ledger, after).await {
+            match notary::go_on(&engine.receipts, attester, &*engine.ledger, after).await {
                 Ok(next) => left = next,
                 Err(error) => complain("receipts are signed later", &error),
             }

@@ -3,10 +3,10 @@
 //!
 //! Contract: two files. The *witness* is written every second, whole and durable (written aside, synced,
 //! renamed). The *recent* one beside it is written after each batch, before its orders are published and anybody is
-//! told, in place and without a sync: it survives the death of this process, not that of the machine. So of
+//! told, and before whoever has changed something by the API is answered, in place and without a sync: it survives the death of this process, not that of the machine. So of
 //! every order that was ever published, a coordinator that is killed still knows; one whose machine loses power
 //! may have forgotten the last second. What was ordered in that second is noticed when it is answered: the trail
-//! knows nothing of that order (`Engine::doubt`). A witness that cannot be kept for a minute stops publishing.
+//! knows nothing of that order (`Engine::doubt`); what is no record's decision, such as a ceiling, is not. A witness that cannot be kept for a minute stops publishing.
 //!
 //! Each coordinator has a witness of its own: it vouches for what it has decided itself. It should not lie where
 //! the database lies, lest both be set back together.

@@ -1,5 +1,6 @@
 //! Receipts in the running coordinator: who gets one, when, and that losing the hint loses nothing.
 #![expect(clippy::unwrap_used, reason = "a test says what it expected by failing")]
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -7,9 +8,12 @@ use std::time::Duration;
 use sexton_bus::Topology;
 use sexton_bus::local::Local;
 use sexton_coordinator::attester::Options;
-use sexton_coordinator::{Archiver, Attester, Engine, Witness, archiver, attester, notary};
+use sexton_coordinator::{Alarmer, Archiver, Attester, Engine, Witness, alarms, archiver, attester, notary};
 use sexton_ledger::sqlite::SqliteLedger;
-use sexton_ledger::{Archive as _, Intent, Ledger as _, Limits, NewDeletion, Receipts as _};
+use sexton_ledger::{
+    AlarmFilter, Alarms as _, Archive as _, Intent, Ledger as _, Limits, NewDeletion, Receipts as _,
+};
+use sexton_model::alarm::{Alarm, AlarmKind};
 use sexton_model::belts::Policy;
 use sexton_model::catalogue::Catalogue;
 use sexton_model::decide::Event;
@@ -89,11 +93,38 @@ impl Site {
 
     /// One round over all records.
     async fn round(&self) {
+        self.round_of(&notary::Due::default()).await;
+    }
+
+    /// By a coordinator that remembers this.
+    async fn round_of(&self, due: &notary::Due) {
         let (attester, mut left) = (self.attester(), Some(DeletionId(0)));
         while let Some(after) = left {
-            left = notary::go_on(&attester, &*self.ledger, after).await.unwrap();
+            left = notary::go_on(due, &attester, &*self.ledger, after).await.unwrap();
         }
     }
+
+    /// Change the job table behind the back of whoever has it open.
+    fn alter(&self, sql: &str) {
+        let script = "import sqlite3, sys\n\
+                      job_table = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=60)\n\
+                      job_table.execute(sys.argv[2])\n";
+        let mut python = Command::new("python3");
+        let file = self.folder.path().join("sexton.db");
+        assert!(python.args(["-c", script]).arg(file).arg(sql).status().unwrap().success());
+    }
+
+    /// What is open.
+    async fn open(&self) -> Vec<Alarm> {
+        let filter = AlarmFilter { ended: false, before: None, limit: 10 };
+        let page = self.ledger.alarms(filter).await.unwrap();
+        page.items.into_iter().map(|view| view.standing.alarm).collect()
+    }
+}
+
+/// Of one coordinator: each has a name of its own.
+fn alarmer(name: &str) -> Alarmer {
+    Alarmer::new(alarms::Options { name: name.to_owned(), ..alarms::Options::default() })
 }
 
 #[tokio::test]
@@ -203,4 +234,53 @@ async fn the_archives_file_holds_it() {
     let opened = archive::open(&std::fs::read(folder.join(name)).unwrap(), &site.signer.verifier()).unwrap();
     assert_eq!((opened.document.receipt, opened.signed), (kept, Ok(())));
     assert_eq!(site.ledger.receipt(id).await.unwrap(), None, "its row is gone with the record");
+}
+
+#[tokio::test]
+async fn what_has_no_receipt_is_an_alarm_until_it_has_one() {
+    let site = Site::new().await;
+    let (sound, broken, engine) = (site.made("one").await, site.made("two").await, site.engine().await);
+    for id in [sound, broken] {
+        site.to(&engine, id, Stage::Purge).await;
+    }
+    site.alter("DROP TRIGGER audit_keeps_events");
+    let rewrite = |from: &str, to: &str| {
+        site.alter(&format!(
+            "UPDATE audit SET body = replace(body, '{from}', '{to}') WHERE deletion_id = {} AND seq = 1",
+            broken.0
+        ));
+    };
+    rewrite("\"by\":\"", "\"by\":\"x");
+    let (one, due) = (alarmer("one"), notary::Due::default());
+    site.round_of(&due).await;
+    assert!(site.ledger.receipt(sound).await.unwrap().is_some(), "the other one has its own");
+    assert_eq!(due.lacking().unwrap().into_keys().collect::<Vec<_>>(), [broken]);
+    one.say_lacking(&*site.ledger, &due).await.unwrap();
+    let [alarm] = site.open().await.try_into().unwrap();
+    assert_eq!((alarm.kind, alarm.key()), (AlarmKind::NoReceipt, format!("no_receipt/{broken}")));
+    let said = format!("{broken} is purged and has no receipt: its audit chain is broken");
+    assert!(alarm.text.starts_with(&said), "{alarm:?}");
+
+    // Started anew, it does not know yet; and what it says of itself ends nothing of that.
+    let (again, anew) = (alarmer("one"), notary::Due::default());
+    assert_eq!(anew.lacking(), None);
+    again.say_lacking(&*site.ledger, &anew).await.unwrap();
+    again.tick(&*site.ledger, &[]).await.unwrap();
+    assert_eq!(site.open().await, [alarm.clone()]);
+    site.round_of(&anew).await;
+    again.say_lacking(&*site.ledger, &anew).await.unwrap();
+    // Whoever finds the same finds one.
+    let (another, theirs) = (alarmer("another"), notary::Due::default());
+    site.round_of(&theirs).await;
+    another.say_lacking(&*site.ledger, &theirs).await.unwrap();
+    assert_eq!(site.open().await, [alarm]);
+
+    // It is put right, and another one signs it.
+    rewrite("\"by\":\"x", "\"by\":\"");
+    site.round_of(&theirs).await;
+    assert!(site.ledger.receipt(broken).await.unwrap().is_some());
+    another.say_lacking(&*site.ledger, &theirs).await.unwrap();
+    site.round_of(&anew).await;
+    again.say_lacking(&*site.ledger, &anew).await.unwrap();
+    assert_eq!(site.open().await, []);
 }

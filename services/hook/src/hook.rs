@@ -5,6 +5,9 @@
 //! So a lost answer, a 500 after the effect and a 204 for nothing all come to the same: look again. A look that is not
 //! answered has changed nothing: the subsystem is away, and that spends no attempt.
 //!
+//! What is there is removed only if it was looked at, at announce, and pinned: else nothing tells in which place it has to be.
+//! What is absent is absent all the same.
+//!
 //! *What fences cannot stop here*: the subsystem holds none. A consumer that slept through its lease may repeat
 //! a call; the undo of a reversible action is verified once more after the longest call.
 use std::collections::BTreeMap;
@@ -273,6 +276,15 @@ fn captured(step: &StepContext, manifest: &Value) -> Result<Option<BTreeMap<Stri
     serde_json::from_value(object.clone()).map_err(|e| wrong(&e.to_string()))
 }
 
+/// Why something that is there is not removed.
+pub(crate) const NOTHING_PINNED: &str =
+    "it is there, and nothing is pinned to compare it with; inspect first";
+
+/// Whether nobody has looked: there is no object to compare with, and no place. Each look pins where it was.
+pub(crate) fn nothing_pinned(step: &StepContext) -> bool {
+    step.targets.get("place").is_none()
+}
+
 fn none_pinned(step: &StepContext) -> bool {
     step.targets.get("object") == Some(&Value::Bool(false))
 }
@@ -347,6 +359,7 @@ impl Driver for Hook {
             Doing::Destructive(steps) => match self.gone(step, steps).await? {
                 Found::Different(why) => Err(Obstacle::Refuse(why)),
                 Found::Absent(place) => Ok(Done::saw(format!("already absent in {}", place.0))),
+                Found::Same if nothing_pinned(step) => Err(Obstacle::Refuse(self.what(step, NOTHING_PINNED))),
                 Found::Same => self.run(step, &steps.perform, None, &permit).await.map(Done::saw),
             },
         }

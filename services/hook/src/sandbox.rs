@@ -2,7 +2,7 @@
 //! "certificate": BOOL}`, called like the resource.
 //!
 //! What an action does follows from its nature: a reversible one sets `active` to false, a destructive one
-//! removes the object with its certificate. Pinned targets are `{"place": TEXT, "object": BOOL}`, a manifest
+//! removes the object with its certificate, if anything is pinned. Pinned targets are `{"place": TEXT, "object": BOOL}`, a manifest
 //! is `{"active": BOOL}`, or `{"active": null}` if there was no object.
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -17,6 +17,8 @@ use sexton_model::catalogue::{Nature, SubsystemActions};
 use sexton_model::resource::Identity;
 use sexton_model::step::Presence;
 use sexton_model::{ActionName, Fence, Instance, ResourceId};
+
+use crate::hook::{NOTHING_PINNED, nothing_pinned};
 
 const OBJECTS: &str = "objects";
 
@@ -209,10 +211,15 @@ impl Driver for SandboxHook {
         manifest: Option<&Value>,
         permit: Permit,
     ) -> Result<Done, Obstacle> {
-        if let Found::Different(why) = self.find(step).await? {
-            return Err(Obstacle::Refuse(why));
-        }
+        let there = match self.find(step).await? {
+            Found::Different(why) => return Err(Obstacle::Refuse(why)),
+            Found::Same => true,
+            Found::Absent(_) => false,
+        };
         match self.nature(step)? {
+            Nature::Destructive if there && nothing_pinned(step) => {
+                Err(Obstacle::Refuse(format!("objects/{}: {NOTHING_PINNED}", step.resource.name)))
+            }
             Nature::Reversible => {
                 let manifest = manifest.ok_or_else(|| {
                     Obstacle::Refuse(format!("{}: {} without a manifest", step.resource, step.action))

@@ -46,6 +46,21 @@ async fn what_cannot_be_read_is_not_gone() {
     assert!(store.elsewhere().join("storage07/key").exists());
 }
 
+/// Nothing says that it is the one that was to go but its name, and the identity in it.
+#[tokio::test]
+async fn a_key_that_nobody_has_looked_at_stays() {
+    for (subsystem, hard) in [("cluster", "revoke"), ("machine", "remove")] {
+        let store = Store::new(subsystem);
+        let bench = store.bench();
+        let why = refusal(&bench.perform(hard).await);
+        assert!(why.contains("nothing is pinned to compare it with; inspect first"), "{why}");
+        assert!(store.path("storage07/key").exists());
+        // What is not there need not have been seen.
+        std::fs::remove_dir_all(store.path("storage07")).unwrap();
+        evidence(&bench.perform(hard).await, Presence::Absent);
+    }
+}
+
 #[tokio::test]
 async fn the_key_of_another_cluster_stays() {
     let store = Store::new("machine");

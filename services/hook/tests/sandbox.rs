@@ -61,6 +61,20 @@ async fn a_certificate_is_revoked_once_and_for_all() {
 }
 
 #[tokio::test]
+async fn what_nobody_has_looked_at_is_not_removed() {
+    let root = tempfile::tempdir().unwrap();
+    web01(root.path(), "config", "u1");
+    let bench = bench(root.path(), "config");
+    let before = seen(root.path(), "config");
+    let why = refusal(&bench.perform("revoke").await);
+    assert!(why.contains("nothing is pinned to compare it with; inspect first"), "{why}");
+    assert_eq!(seen(root.path(), "config"), before);
+    // What is not there need not have been seen.
+    std::fs::remove_file(root.path().join("config/main/objects/web01.json")).unwrap();
+    evidence(&bench.perform("revoke").await, Presence::Absent);
+}
+
+#[tokio::test]
 async fn another_of_the_same_name_and_an_unreadable_place_stop_everything() {
     let root = tempfile::tempdir().unwrap();
     web01(root.path(), "config", "u1");

@@ -7,7 +7,7 @@
 //!
 //! Whom to tell the platform states as `attributes.notifier`: `{"contacts": ["owner@example.org"]}`, or `{"none": true}` if
 //! nobody but those whom the office always tells (`also_tell`). Without a statement an inspection is refused: an owner who
-//! was forgotten would not be told.
+//! was forgotten would not be told. Of what is registered an approver alone takes a contact away.
 //!
 //! What was sent cannot be unsent, so each message of an announcement has a number, as calendars count: if `n`
 //! was the last one before, announcing is `n + 1` and retracting `n + 2`. The UID follows from resource and

@@ -85,13 +85,22 @@ pub fn overrides(all: &[OneShot]) -> String {
             one.by.to_string(),
             moment(Some(one.since)),
             moment(Some(one.until)),
-            if one.break_glass { "GLASS BROKEN".to_owned() } else { String::new() },
+            glass(one),
             one.reason.clone(),
         ]
     });
     let heading =
         ["override", "record", "stage", "belt", "by", "since (UTC)", "good until (UTC)", "", "reason"];
     table(heading, lines)
+}
+
+/// Whether it was given by whoever asked for the deletion. It is shown for a day although it was taken back.
+fn glass(one: &OneShot) -> String {
+    match (one.break_glass, &one.taken_back) {
+        (true, Some(back)) => format!("GLASS BROKEN, taken back by {}", back.by),
+        (true, None) => "GLASS BROKEN".to_owned(),
+        (false, _) => String::new(),
+    }
 }
 
 /// What would go on if a pause were lifted, or a ceiling raised.

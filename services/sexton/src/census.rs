@@ -6,7 +6,7 @@ use anyhow::Context;
 use serde::Serialize;
 use sexton_api::{CensusInfo, CensusRequest, CensusesQuery, Client, TakeCensus};
 use sexton_model::ResourceId;
-use sexton_model::belts::census::{Latest, Taken};
+use sexton_model::belts::census::{Latest, Misplaced, Taken};
 
 use crate::arguments::{CensusCommand, Format};
 use crate::output::{counted, moment, plain, table, write};
@@ -66,7 +66,7 @@ pub async fn take(client: &Client, format: Format, command: CensusCommand) -> an
 }
 
 fn taken(info: &CensusInfo) -> String {
-    let CensusInfo { taken, paused } = info;
+    let CensusInfo { taken, paused, paused_everywhere } = info;
     let there: u64 = taken.counts.values().sum();
     let mut text = format!(
         "census {} is believed: {} of {} in {}\n",
@@ -83,15 +83,36 @@ fn taken(info: &CensusInfo) -> String {
             text += &format!("{many:<8} {what}: {}\n", first(many, named));
         }
     }
-    match paused {
-        Some(pause) => {
-            text + &format!(
-                "PAUSED      {} are gone since the last census: pause {pause}",
-                taken.newly_missing
-            )
-        }
-        None => text + "nothing is deleted because a census lacks it",
+    if let Some(misplaced) = misplaced(taken) {
+        text += &format!("{misplaced}\n");
     }
+    let newly = taken.newly_missing;
+    let pauses = [
+        paused.map(|pause| format!("PAUSED      {newly} are gone since the last census: pause {pause}")),
+        paused_everywhere.map(|pause| {
+            format!("PAUSED      too many of {} are gone in all scopes together: pause {pause}", taken.kind)
+        }),
+    ];
+    let pauses: Vec<String> = pauses.into_iter().flatten().collect();
+    if pauses.is_empty() {
+        text + "nothing is deleted because a census lacks it"
+    } else {
+        text + &pauses.join("\n")
+    }
+}
+
+/// What is listed in another scope than it is registered in, if anything is.
+fn misplaced(taken: &Taken) -> Option<String> {
+    let many: u64 = taken.misplaced.values().sum();
+    let one = |one: &Misplaced| {
+        let Misplaced { id, listed_in, registered_in } = one;
+        format!("{id} (listed in {listed_in}, registered in {registered_in})")
+    };
+    let named: Vec<String> = taken.misplaced_named.iter().take(10).map(one).collect();
+    let more = if many > 10 { format!(", and {} more", many - 10) } else { String::new() };
+    (many > 0).then(|| {
+        format!("{many:<8} registered in another scope than they are listed in: {}{more}", named.join(", "))
+    })
 }
 
 /// The first ten of so many.
@@ -102,7 +123,7 @@ fn first(many: u64, named: &BTreeSet<ResourceId>) -> String {
 }
 
 fn list(known: &Known) -> String {
-    let refused: String = known.latest.iter().filter_map(refused).collect();
+    let refused: String = known.latest.iter().filter_map(refused).chain(elsewhere(&known.believed)).collect();
     if known.believed.is_empty() {
         return if refused.is_empty() { "no census was taken".to_owned() } else { refused };
     }
@@ -120,6 +141,14 @@ fn list(known: &Known) -> String {
     });
     let heading = ["census", "kind", "scope", "begun (UTC)", "credential", "there", "missing", "unknown"];
     format!("{}\n{refused}", table(heading, lines))
+}
+
+/// What the newest of each kind and scope lists in another scope than it is registered in: someone is wrong, or it was moved.
+fn elsewhere(believed: &[Taken]) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    let newest = believed.iter().filter(|taken| seen.insert((&taken.kind, &taken.scope)));
+    let told = |taken: &Taken| misplaced(taken).map(|told| format!("census {}: {told}\n", taken.census));
+    newest.filter_map(told).collect()
 }
 
 /// The last one of a kind and scope that was refused.

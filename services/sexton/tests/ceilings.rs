@@ -54,6 +54,8 @@ fn a_scope_that_was_lowered_is_observed_until_it_is_raised() {
     assert!(site.says(&["health"]).1.contains("THE GLASS WAS BROKEN"));
     assert!(site.says(&["override", "--take-back", "1"]).0);
     assert!(site.says(&["override"]).1.contains("no belt is overridden"));
+    let (_, health) = site.says(&["health"]);
+    assert!(health.contains("THE GLASS WAS BROKEN") && health.contains("taken back by "), "{health}");
 
     let (done, said) = set("soft");
     assert!(

@@ -46,11 +46,14 @@ fn a_resource_is_held_before_it_has_a_record_and_released_by_origin() {
     assert!(!done && said.contains("not held"), "a hold of the record is something else: {said}");
     let (done, said) = site.says(&["release", "vm/vm0001", "--resource"]);
     assert!(!done && said.contains("several holds"), "{said}");
-    let (done, said) = site.says(&["release", "vm/vm0001", "--resource", "--origin", "legal"]);
+    let legal = ["release", "vm/vm0001", "--resource", "--origin", "legal"];
+    let (done, said) = site.says(&legal);
+    assert!(!done && said.contains("test requested this deletion: somebody else has to release"), "{said}");
+    let (done, said) = site.says_to("boss", &legal);
     assert!(done && said.contains("2 holds on vm/vm0001 released"), "{said}");
-    assert!(!site.says(&["release", "vm/vm0001", "--resource", "--origin", "legal"]).0);
+    assert!(!site.says_to("boss", &legal).0);
     assert_eq!(record(&site, "vm0001")["jobs"][0]["state"], "held", "billing holds it still");
-    assert!(site.says(&["release", "vm/vm0001", "--resource"]).0);
+    assert!(site.says_to("boss", &["release", "vm/vm0001", "--resource"]).0);
     until("it goes on", || record(&site, "vm0001")["jobs"][0]["state"] == json!("done"));
     assert!(site.says(&["audit"]).0, "what was said is in the audit trail");
 }

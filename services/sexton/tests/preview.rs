@@ -7,8 +7,10 @@ mod waiting;
 
 use std::process::Command;
 
+use chrono::{DateTime, Days, NaiveDate, NaiveTime, Offset as _, TimeDelta, TimeZone as _, Utc};
 use serde_json::{Value, json};
 use served::{Served, said};
+use sexton_model::deletion::Zone;
 use site::{Site, get};
 use waiting::until;
 
@@ -148,6 +150,47 @@ fn it_promises_no_more_than_the_record_that_is_made_of_it() {
     };
     let promised = until(&plan, "takes everything back until hard begins: ");
     assert_eq!(promised, until(&made, "brings it back until the hard stage begins: "), "{plan}\n{made}");
+}
+
+/// The next two days on which the clocks of this zone change, ten days ahead at least.
+fn changes(zone: Zone) -> Vec<NaiveDate> {
+    let offset = |date: NaiveDate| zone.0.offset_from_utc_datetime(&date.and_time(NaiveTime::MIN)).fix();
+    let today = Utc::now().date_naive();
+    let changes = |date: &NaiveDate| offset(*date) != offset(*date + Days::new(1));
+    (10..500).map(|days| today + Days::new(days)).filter(changes).take(2).collect()
+}
+
+/// Switched off on the day before, and removed two days after it: days are those of a calendar, and not of 24 hours.
+#[test]
+fn each_stage_is_at_its_local_time_across_a_change_of_the_clocks() {
+    let served = Served::start_with(false, "[windows]\nalways = true\n");
+    let root = served.token("root2", "admin", &[]);
+    served.register("web01", "acme");
+    let zone: Zone = "Europe/Berlin".parse().unwrap();
+    let changes = changes(zone);
+    assert_eq!(changes.len(), 2, "in spring, and in autumn");
+    for change in changes {
+        let on = change - Days::new(1);
+        let date = on.to_string();
+        let asked = json!({ "resource": "vm/web01", "on": date, "zone": "Europe/Berlin" });
+        let (status, preview) = served.with(&root, "POST", "/v1/preview", &asked);
+        assert_eq!(status, 200, "{preview}");
+        let asked = ["plan", "vm/web01", "--on", date.as_str(), "--zone", "Europe/Berlin", "--no-look"];
+        let plan = said(&served.sexton(&root, &asked));
+        let mut offsets = Vec::new();
+        // Announce, soft, hard, purge and recycle, as the plan has them.
+        for (stage, days) in preview["stages"].as_array().unwrap().iter().zip([-5, 0, 3, 8, 38]) {
+            let at = DateTime::from_timestamp_micros(stage["at"].as_i64().unwrap()).unwrap();
+            let local = at.with_timezone(&zone.0);
+            let wanted = format!("{} 00:05", on + TimeDelta::days(days));
+            assert_eq!(local.format("%Y-%m-%d %H:%M").to_string(), wanted, "{stage}");
+            let shown = at.format("%Y-%m-%d %H:%M:%S").to_string();
+            assert!(plan.contains(&shown), "{} is not at {shown}: {plan}", stage["stage"]);
+            offsets.push(local.offset().fix());
+        }
+        assert_eq!(offsets.len(), 5);
+        assert!(offsets[1] != offsets[2], "the clocks change between soft and hard");
+    }
 }
 
 /// All records.

@@ -190,9 +190,9 @@ fn nothing_leaves_its_scope_or_its_group_without_an_approver() {
     let anew = [of("db01", "acme/prod", &both), of("db02", "acme/prod", &none)];
     assert_eq!(register(&ci, &anew, true), ["", ""], "whoever registers it first says where");
 
-    let moved = "moving a resource to another scope needs the role approver, and ci is requester";
+    let moved = "scope: moving a resource to another scope needs the role approver, and ci is requester";
     let taken_out =
-        "taking a resource out of a redundancy group needs the role approver, and ci is requester";
+        "groups: taking a resource out of a redundancy group needs the role approver, and ci is requester";
     // A whole inventory: which lines were refused is told, and the others go through.
     let inventory = [
         of("db01", "acme/lab", &both),

@@ -70,7 +70,10 @@ pub struct CensusInfo {
     /// What is kept of it.
     #[serde(flatten)]
     pub taken: Taken,
-    /// The pause that so many deletions by others led to.
+    /// The pause of its scope that so many deletions by others led to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<i64>,
+    /// The pause of its kind everywhere that so many in all scopes together led to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused_everywhere: Option<i64>,
 }

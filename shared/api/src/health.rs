@@ -89,7 +89,7 @@ pub struct HealthInfo {
     /// Alarms that are open, and whether anybody hears of them.
     #[serde(default)]
     pub alarms: AlarmsInfo,
-    /// Overrides of the last week for which the glass was broken.
+    /// Overrides of the last week for which the glass was broken; those that were taken back as long as they would have been good.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub broken_glass: Vec<OneShot>,
     /// How many may begin within a day, in a sentence; none if any number may.

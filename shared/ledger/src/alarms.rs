@@ -18,6 +18,9 @@ use crate::{LedgerError, Page};
 
 /// Live records that one call looks at.
 pub const WATCHED_MAX: usize = 256;
+/// Restores that are looked at at once, those of the longest cancel: after an outage there are as many as were cancelled, and whoever
+/// is called is told of them together.
+pub(crate) const RESTORES_WATCHED: i64 = 1000;
 /// Held jobs that one call reads: the longest ones.
 pub const HELD_READ: usize = 1000;
 /// Most groups that jobs ahead, or held ones, are counted in.
@@ -31,7 +34,8 @@ pub(crate) const ENDED_KEPT: i64 = 50_000;
 /// Longest error of a route that is kept, in characters.
 const ERROR_MAX: usize = 300;
 
-/// A live record that has a date by which it must be gone, is of a credential, is parked, or of which not everybody could be told.
+/// A live record that has a date by which it must be gone, is of a credential, is parked, comes back, or of which not everybody could be
+/// told.
 #[derive(Debug, Clone)]
 pub struct WatchedRecord {
     /// All of it.
@@ -112,7 +116,8 @@ pub enum AlarmSeen {
 /// See the module.
 #[async_trait]
 pub trait Alarms: Send + Sync + 'static {
-    /// Live records behind `after` that may alarm, ascending: at most [`WATCHED_MAX`].
+    /// Live records behind `after` that may alarm, ascending: at most [`WATCHED_MAX`]. Of those that come back, the thousand that were
+    /// cancelled first.
     ///
     /// # Errors
     /// If the store cannot be read.
@@ -318,6 +323,11 @@ pub(crate) fn error_text(error: &str) -> String {
 /// The code of a parked job.
 pub(crate) fn parked() -> i16 {
     code(StateName::Parked)
+}
+
+/// The code of a job that was cancelled while its order is out.
+pub(crate) fn cancelling() -> i16 {
+    code(StateName::Cancelling)
 }
 
 /// What stands in an event after which a job is parked, and in no other.

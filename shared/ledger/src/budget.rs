@@ -297,11 +297,12 @@ impl Read {
     }
 }
 
-/// The jobs of a batch of intents whose admission has to be known for it; `deletions` are those that it is about.
+/// The jobs of a batch of intents whose admission has to be known for it; `deletions` are those that it is about. If there are
+/// frozen batches that wait (`frozen`), it is of each that may begin: of a stage that is not counted, too, it may be one of them.
 pub(crate) fn asked(
     intents: &[Intent],
     deletions: &HashMap<DeletionId, (Deletion, Hash)>,
-    policy: &Policy,
+    (policy, frozen): (&Policy, bool),
     (now, day): (Timestamp, Day),
 ) -> Vec<i64> {
     let jobs = intents.iter().filter_map(|intent| intent.event.begins());
@@ -309,7 +310,7 @@ pub(crate) fn asked(
         let job = deletions.get(&job.deletion()).and_then(|(deletion, _)| deletion.job(job));
         job.is_some_and(|job| policy.counts_backlog((stage, job), now, day))
     };
-    let counts = |job: JobId, stage: Stage| policy.counts(stage, day) || backlog(job, stage);
+    let counts = |job: JobId, stage: Stage| frozen || policy.counts(stage, day) || backlog(job, stage);
     jobs.filter(|job| stage(*job).is_some_and(|stage| counts(*job, stage))).map(|job| job.0).collect()
 }
 

@@ -5,7 +5,8 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sexton_model::belts::census::{
-    CREDENTIAL_MAX, Census, Latest, NotBelieved, Population, Refusal, Taken, gone_within_a_day,
+    AsRegistered, CREDENTIAL_MAX, Census, GoneEverywhere, Latest, NotBelieved, Population, Refusal, Taken,
+    gone_everywhere, gone_within_a_day,
 };
 use sexton_model::belts::{Pause, PauseSelector, Policy};
 use sexton_model::time::Day;
@@ -57,8 +58,18 @@ pub(crate) fn page(mut items: Vec<Taken>, limit: u32) -> Page<Taken> {
 pub struct Counted {
     /// What is kept of it.
     pub taken: Taken,
-    /// The pause that so many foreign deletions led to.
+    /// The pause of its scope that so many foreign deletions led to.
     pub paused: Option<i64>,
+    /// The pause of its kind everywhere that so many in all scopes together led to.
+    #[serde(default)]
+    pub paused_everywhere: Option<i64>,
+}
+
+impl Counted {
+    /// Whether it led to any pause.
+    pub fn has_paused(&self) -> bool {
+        self.paused.is_some() || self.paused_everywhere.is_some()
+    }
 }
 
 /// How long censuses are kept that newer ones have followed, in policy days: the longest span and a day, as long as a budget may
@@ -76,8 +87,12 @@ pub(crate) struct Beside<'a> {
     pub(crate) last: Option<Taken>,
     /// Those of the same kind and scope that were believed since [`day_before`], ascending.
     pub(crate) of_day: Vec<Taken>,
+    /// Those of its kind and whichever scope that were believed since then and found something gone, ascending.
+    pub(crate) of_kind: Vec<Taken>,
+    /// Those of its kind and whichever scope that came last, if one was refused since then.
+    pub(crate) refused: Vec<Latest>,
     /// What is registered of its kind and scope, and whether the hard stage of a live record of it has begun.
-    pub(crate) registered: BTreeMap<ResourceId, bool>,
+    pub(crate) registered: BTreeMap<ResourceId, AsRegistered>,
     /// What counts of all censuses so far.
     pub(crate) population: Population,
     /// Pauses in force.
@@ -93,8 +108,12 @@ pub(crate) const NEVER_BELIEVED_MAX: i64 = 1000;
 /// Kinds and scopes of which is read what came last, at most: there are fewer, since a believed one takes a sentinel.
 pub(crate) const LATEST_MAX: i64 = 20_000;
 
-/// What is read of the day before a census, at most: the newest.
+/// What is read of the day before a census, at most: the newest. Of its scope, and once more of its kind.
 pub(crate) const OF_DAY_MAX: i64 = 2000;
+
+/// Part of the text of each that is kept and found nothing gone that was there before: most do, and those are not read to count
+/// what all scopes have lost. No name or scope has such a thing in it, and in a credential's name its quotes are escaped.
+pub(crate) const NOTHING_GONE: &str = "\"newly_missing\":0,";
 
 /// When the policy day that ends now has begun.
 pub(crate) fn day_before(now: Timestamp, day: Day) -> Timestamp {
@@ -114,16 +133,35 @@ fn length_us(day: Day) -> i64 {
 pub(crate) struct Decided {
     /// What is kept of it, or why it is not believed.
     pub(crate) judged: Result<Taken, NotBelieved>,
-    /// What is to be paused, and why: it may be, whether it is believed or not.
-    pub(crate) pause: Option<(PauseSelector, String)>,
-    /// Of one that is not believed, and only because it lists too few: how many are missing, and the first of them. Of any
-    /// other it is not known that they are.
-    pub(crate) missing: (u64, BTreeSet<ResourceId>),
+    /// What is to be paused: it may be, whether it is believed or not.
+    pub(crate) pauses: ToPause,
+    /// Of one that is not believed, and only because it lists too few: what is missing. Of any other it is not known that it is.
+    pub(crate) missing: Missing,
+}
+
+/// What is to be paused because others delete, and why.
+#[derive(Default)]
+pub(crate) struct ToPause {
+    /// The scope of the census, whatever is deleted there: whoever deletes one kind by another way may have others in mind.
+    pub(crate) scope: Option<(PauseSelector, String)>,
+    /// Its kind everywhere.
+    pub(crate) everywhere: Option<(PauseSelector, String)>,
+}
+
+/// What is missing in a census that lists too few.
+#[derive(Default)]
+pub(crate) struct Missing {
+    /// How many.
+    many: u64,
+    /// The first of them.
+    named: BTreeSet<ResourceId>,
+    /// How many of them the last one that was believed had not missed.
+    newly: u64,
 }
 
 impl Beside<'_> {
     /// Believe it, under this number, or not. More that others have deleted within a day than a budget lets begin in one, or
-    /// would by default, pauses its scope, however many censuses have seen them go.
+    /// would by default, pauses its scope, however many censuses have seen them go; more in all scopes together its kind everywhere.
     pub(crate) fn decide(&self, number: i64, census: &Census) -> Decided {
         let counted = || census.taken(number, &self.registered, self.last.as_ref(), self.now);
         let last = self.last.as_ref();
@@ -137,37 +175,63 @@ impl Beside<'_> {
         match checked {
             Ok(()) => {
                 let mut taken = counted();
-                let pause = self.many_gone(&taken, &format!("census {number}"));
-                taken.told = pause.is_some();
-                Decided { judged: Ok(taken), pause, missing: (0, BTreeSet::new()) }
+                let pauses = self.many_gone(&taken, &format!("census {number}"));
+                taken.told = pauses.scope.is_some();
+                taken.told_everywhere = pauses.everywhere.is_some();
+                Decided { judged: Ok(taken), pauses, missing: Missing::default() }
             }
             // It is complete by all else that it shows: somebody deletes, or all of that lies. Nothing goes on before a
             // person has found out which.
             Err(why @ NotBelieved::Fewer { .. }) => {
                 let counted = counted();
-                let found = self.many_gone(&counted, "a census that lists too few to be believed");
-                let pause = found.filter(|(covers, _)| !self.paused(covers));
-                let missing = (counted.missing, counted.missing_named);
-                Decided { judged: Err(why), pause, missing }
+                let ToPause { scope, everywhere } =
+                    self.many_gone(&counted, "a census that lists too few to be believed");
+                let pauses = ToPause { scope: scope.filter(|(covers, _)| !self.paused(covers)), everywhere };
+                let Taken { missing: many, missing_named: named, newly_missing: newly, .. } = counted;
+                Decided { judged: Err(why), pauses, missing: Missing { many, named, newly } }
             }
-            Err(why) => Decided { judged: Err(why), pause: None, missing: (0, BTreeSet::new()) },
+            Err(why) => Decided { judged: Err(why), pauses: ToPause::default(), missing: Missing::default() },
         }
     }
 
-    /// What is to be paused if others have deleted too many, as `found_by` has found, and why.
-    fn many_gone(&self, taken: &Taken, found_by: &str) -> Option<(PauseSelector, String)> {
+    /// What is to be paused if others have deleted too many, as `found_by` has found.
+    fn many_gone(&self, taken: &Taken, found_by: &str) -> ToPause {
+        if taken.newly_missing == 0 {
+            return ToPause::default();
+        }
+        ToPause {
+            scope: self.many_in_scope(taken, found_by),
+            everywhere: self.many_everywhere(taken, found_by),
+        }
+    }
+
+    fn many_in_scope(&self, taken: &Taken, found_by: &str) -> Option<(PauseSelector, String)> {
         let budgets = self.policy.budgets(self.day);
         let most = budgets.by_others(&taken.scope, &taken.kind, &self.population);
         let gone = gone_within_a_day(taken, &self.of_day);
-        (taken.newly_missing > 0 && gone > most).then(|| {
-            let covers = PauseSelector {
-                kind: Some(taken.kind.clone()),
-                scope: Some(taken.scope.clone()),
-                ..PauseSelector::default()
-            };
+        (gone > most).then(|| {
             let reason = format!(
                 "{found_by}: {gone} of {} are gone that are not being removed here, where {most} may go in a day: somebody \
                  else deletes",
+                taken.kind
+            );
+            (all_of(&taken.scope), reason)
+        })
+    }
+
+    /// Of one scope alone its own pause is enough, and of what stands still already nothing more is to be paused: what is found
+    /// meanwhile counts once that is lifted.
+    fn many_everywhere(&self, taken: &Taken, found_by: &str) -> Option<(PauseSelector, String)> {
+        let budgets = self.policy.budgets(self.day);
+        let most = budgets.by_others_everywhere(&taken.scope, &taken.kind, &self.population);
+        let stands = |scope: &Scope| self.paused(&all_of(scope));
+        let GoneEverywhere { own, all } =
+            gone_everywhere(taken, (self.of_kind.as_slice(), self.refused.as_slice()), stands);
+        let covers = PauseSelector { kind: Some(taken.kind.clone()), ..PauseSelector::default() };
+        (all > most && all > own && !self.paused(&covers)).then(|| {
+            let reason = format!(
+                "{found_by}: with it {all} of {} are gone in all scopes together that are not being removed here, where {most} \
+                 may go in a day: somebody else deletes",
                 taken.kind
             );
             (covers, reason)
@@ -181,6 +245,11 @@ impl Beside<'_> {
     }
 }
 
+/// Everything in a scope and those below it.
+fn all_of(scope: &Scope) -> PauseSelector {
+    PauseSelector { scope: Some(scope.clone()), ..PauseSelector::default() }
+}
+
 /// Who pauses.
 pub(crate) fn coordinator() -> Result<Actor, LedgerError> {
     COORDINATOR.parse().map_err(|e: sexton_model::InvalidId| LedgerError::Unfit(e.to_string()))
@@ -192,13 +261,13 @@ pub(crate) fn event(taken: &Taken, by: &Actor) -> Result<LedgerEvent, LedgerErro
     Ok(LedgerEvent { at: taken.accepted_at, what: "census".into(), by: by.to_string(), body })
 }
 
-/// What is kept of one that was not, of which so many are `missing`.
+/// What is kept of one that was not, and of what is `missing` in it.
 pub(crate) fn refusal(
     (census, by): (&Census, &Actor),
-    (why, missing): (&NotBelieved, (u64, BTreeSet<ResourceId>)),
+    (why, missing): (&NotBelieved, Missing),
     at: Timestamp,
 ) -> Refusal {
-    let (missing, missing_named) = missing;
+    let Missing { many: missing, named: missing_named, newly: newly_missing } = missing;
     Refusal {
         at,
         by: by.clone(),
@@ -207,6 +276,7 @@ pub(crate) fn refusal(
         why: why.to_string(),
         missing,
         missing_named,
+        newly_missing,
         not_taken: false,
         tried_at: None,
         failing_since: None,
@@ -223,6 +293,7 @@ pub(crate) fn refused((kind, scope): (&Kind, &Scope), refusal: &Refusal) -> Ledg
         why,
         missing,
         missing_named,
+        newly_missing: _,
         not_taken,
         tried_at: _,
         failing_since: _,
@@ -243,6 +314,24 @@ pub(crate) fn refused((kind, scope): (&Kind, &Scope), refusal: &Refusal) -> Ledg
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// It says of each that is kept whether it has to be read, whatever its credential is called.
+    #[test]
+    fn what_found_nothing_gone_is_told_by_its_text() {
+        let kept = |newly_missing: u64, credential: &str| {
+            let taken: Taken = serde_json::from_value(json!({
+                "census": 1, "kind": "vm", "scope": "tenants", "credential": credential, "taken_at": 1, "accepted_at": 1,
+                "counts": {}, "missing": 9, "missing_named": ["vm/a"], "newly_missing": newly_missing, "unknown": 0,
+                "unknown_named": [],
+            }))
+            .unwrap();
+            crate::rules::text(&taken).unwrap()
+        };
+        assert!(kept(0, "census-ro").contains(NOTHING_GONE));
+        for (gone, credential) in [(1, "census-ro"), (10, "census-ro"), (1, NOTHING_GONE)] {
+            assert!(!kept(gone, credential).contains(NOTHING_GONE), "{gone}");
+        }
+    }
 
     #[test]
     fn in_a_rehearsal_they_are_not_kept_for_as_many_days_by_the_clock() {

@@ -241,12 +241,15 @@ pub trait Ledger:
     async fn hold_resource(&self, new: NewHold) -> Result<Result<Hold, NotDone>, LedgerError>;
 
     /// Release holds of a resource; what they stopped is looked at again at once. Those that were released.
+    ///
+    /// # Errors
+    /// If the store did not do it. That they are not released by `by` is the inner result.
     async fn release_resource(
         &self,
         resource: &ResourceId,
         which: Which,
         by: &Actor,
-    ) -> Result<Vec<Hold>, LedgerError>;
+    ) -> Result<Result<Vec<Hold>, NotDone>, LedgerError>;
 
     /// The redundancy groups that a resource states to belong to, with all of their members.
     async fn groups_of(&self, resource: &ResourceId) -> Result<Groups, LedgerError>;
@@ -364,6 +367,13 @@ pub trait Ledger:
 
     /// Overrides: those that are good, and those of the last week.
     async fn one_shots(&self) -> Result<Vec<OneShot>, LedgerError>;
+
+    /// Those for which the glass was broken; also those that were taken back, as long as they would have been good. At most
+    /// [`BROKEN_GLASS_MAX`](sexton_model::belts::one_shot::BROKEN_GLASS_MAX), the ones that are good before all others.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    async fn broken_glass(&self) -> Result<Vec<OneShot>, LedgerError>;
 
     /// These copies of consumers are alive: at most [`PULSE_MAX`].
     ///

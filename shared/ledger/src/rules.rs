@@ -2,15 +2,17 @@
 //! the ledger's own audit events look like.
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use sexton_model::access::{is_own, leaves_a_group};
 use sexton_model::audit::{self, AuditEvent, What};
 use sexton_model::belts::ceiling::{Ceiling, ScopeCeiling};
 use sexton_model::belts::one_shot::OneShot;
-use sexton_model::decide::Event;
-use sexton_model::deletion::Deletion;
+use sexton_model::belts::resource_hold::{RELEASE, is_others};
+use sexton_model::decide::{Event, Refusal};
+use sexton_model::deletion::{Deletion, Hold};
 use sexton_model::job::{Blocker, Job, JobKind, JobState, Stage, StateName};
 use sexton_model::resource::{Presence, Resource};
 use sexton_model::time::Day;
-use sexton_model::{DeletionId, JobId, Timestamp};
+use sexton_model::{Actor, DeletionId, JobId, Timestamp};
 
 use crate::batch::AuditWrite;
 use crate::{Intent, LedgerError, NotDone};
@@ -52,6 +54,36 @@ pub fn registering(
         }
         (Presence::Registered | Presence::Tombstone, None) => Err(NotDone::OtherIdentity(new.id.clone())),
     }
+}
+
+/// Whether `by` may register `new` over `old`, which has a live record if somebody `requested_by` asked for one: whoever did takes it out
+/// of no redundancy group, which would hold its deletion.
+///
+/// # Errors
+/// [`Refusal::Requested`] if they would.
+pub fn regrouping(
+    (old, new): (&Resource, &Resource),
+    requested_by: Option<&Actor>,
+    by: &Actor,
+) -> Result<(), NotDone> {
+    let own = requested_by.is_some_and(|requested_by| is_own(requested_by, by));
+    if own && leaves_a_group(old, new) {
+        let what = "take it out of a redundancy group";
+        return Err(Refusal::Requested { by: by.clone(), what }.into());
+    }
+    Ok(())
+}
+
+/// Whether `by` may release these holds of a resource, which has a live record if somebody `requested_by` asked for one.
+///
+/// # Errors
+/// [`Refusal::Requested`] if they did themselves, and one of the holds is another's.
+pub fn releasing(holds: &[Hold], requested_by: Option<&Actor>, by: &Actor) -> Result<(), NotDone> {
+    let others = |hold: &Hold| requested_by.is_some_and(|requested_by| is_others(hold, requested_by, by));
+    if holds.iter().any(others) {
+        return Err(Refusal::Requested { by: by.clone(), what: RELEASE }.into());
+    }
+    Ok(())
 }
 
 /// Look again at every stage of a deletion: a refusal means that something else has moved it on, or that nothing stopped
@@ -214,5 +246,28 @@ mod tests {
         assert_eq!(registering(Some((&one, Registered)), None, &moved), Ok(Registering::Update));
         assert_eq!(registering(Some((&one, Recycled)), None, &moved), Ok(Registering::Anew));
         assert_eq!(registering(Some((&one, Registered)), None, &other), Err(differs));
+    }
+
+    #[test]
+    fn whoever_requested_it_takes_it_out_of_no_group() {
+        let of = |groups: &[&str]| Resource {
+            groups: groups.iter().map(|group| (*group).to_owned()).collect(),
+            ..resource("1", false)
+        };
+        let (alice, bob): (Actor, Actor) = ("alice".parse().unwrap(), "bob".parse().unwrap());
+        let old = of(&["db", "rack-1"]);
+        let refused = || {
+            let (by, what) = (alice.clone(), "take it out of a redundancy group");
+            Err(NotDone::Refused(Refusal::Requested { by, what }))
+        };
+        for (new, requested_by, expected) in [
+            (of(&["db"]), Some(&alice), refused()),
+            (of(&["db", "rack-2"]), Some(&alice), refused()),
+            (of(&["rack-2", "rack-1", "db"]), Some(&alice), Ok(())),
+            (of(&[]), Some(&bob), Ok(())),
+            (of(&[]), None, Ok(())),
+        ] {
+            assert_eq!(regrouping((&old, &new), requested_by, &alice), expected, "{new:?}");
+        }
     }
 }

@@ -16,7 +16,7 @@ use crate::id::{Actor, Scope};
 mod over;
 mod token;
 
-pub use self::over::to_register_over;
+pub use self::over::{Takes, leaves_a_group, priority_over, to_register_over};
 pub use self::token::{
     CannotIssue, DAY_S, DAYS_DEFAULT, DAYS_MAX, NewToken, NotGood, PREFIX, Revoked, SECRET_BYTES, TOKENS_MAX,
     Token, decides_by_itself, token_hash, token_text,
@@ -35,7 +35,8 @@ pub enum Role {
     Requester,
     /// Cancels, holds, pauses, parks and retries whatever there is.
     Operator,
-    /// Says what may go on: ceilings, batches, waivers, rescues; and what moves to another scope, or leaves a redundancy group.
+    /// Says what may go on: ceilings, batches, waivers, rescues; and what moves to another scope, leaves a redundancy group, is less
+    /// dangerous to delete, or is deleted without those being told who were to be.
     Approver,
     /// Gives out tokens, and takes protection off a resource.
     Admin,
@@ -126,6 +127,10 @@ pub enum Permission {
     Move,
     /// Take a resource out of a redundancy group.
     Regroup,
+    /// Say of a resource that it is less dangerous to delete, or to forget, than it was.
+    Reclassify,
+    /// Take away from a resource whom its deletion is told.
+    Readdress,
     /// Take the protection off a resource.
     Unprotect,
     /// Issue, list and revoke tokens.
@@ -134,7 +139,7 @@ pub enum Permission {
 
 impl Permission {
     /// All of them.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 28] = [
         Self::See,
         Self::SeeAll,
         Self::Register,
@@ -159,6 +164,8 @@ impl Permission {
         Self::Review,
         Self::Move,
         Self::Regroup,
+        Self::Reclassify,
+        Self::Readdress,
         Self::Unprotect,
         Self::Tokens,
     ];
@@ -186,7 +193,9 @@ impl Permission {
             | Self::Override
             | Self::Ceiling
             | Self::Move
-            | Self::Regroup => Role::Approver,
+            | Self::Regroup
+            | Self::Reclassify
+            | Self::Readdress => Role::Approver,
             Self::Unprotect | Self::Tokens | Self::BreakGlass | Self::Review => Role::Admin,
         }
     }
@@ -218,6 +227,8 @@ impl Permission {
             | Self::Review
             | Self::Move
             | Self::Regroup
+            | Self::Reclassify
+            | Self::Readdress
             | Self::Unprotect
             | Self::Tokens => false,
         }
@@ -250,6 +261,8 @@ impl Permission {
             Self::Review => "accepting the ledger as it is",
             Self::Move => "moving a resource to another scope",
             Self::Regroup => "taking a resource out of a redundancy group",
+            Self::Reclassify => "saying that a resource is less dangerous to delete or to forget",
+            Self::Readdress => "taking away whom a deletion is told",
             Self::Unprotect => "taking the protection off a resource",
             Self::Tokens => "issuing, listing and revoking tokens",
         }
@@ -432,7 +445,8 @@ pub fn may_unreviewed(bearer: &Bearer, what: Permission) -> Result<(), Denied> {
 /// Whether `by` is who requested something, and so may not be the one who lets it go: not in a batch
 /// ([`may_approve`](crate::belts::budget::may_approve)), not in a crowd
 /// ([`may_resume`](crate::belts::budget::may_resume)), not past what stopped it by a waiver or in place of its notice
-/// ([`decide`](crate::decide::decide)), and past a belt only by breaking the glass
+/// ([`decide`](crate::decide::decide)), nor past a hold of another's
+/// ([`is_others`](crate::belts::resource_hold::is_others)), and past a belt only by breaking the glass
 /// ([`NewOneShot::check`](crate::belts::one_shot::NewOneShot::check)).
 pub fn is_own(requested_by: &Actor, by: &Actor) -> bool {
     requested_by == by

@@ -17,11 +17,15 @@ use serde::{Deserialize, Serialize};
 use crate::id::{Actor, DeletionId, Instance, Kind, ResourceId, Scope};
 use crate::time::Timestamp;
 
+mod glass;
 pub mod hold;
+mod not_back;
 mod notice;
+pub mod receipt;
 pub mod telling;
 
 pub use hold::{Facts, Moment, Rules, of_deletion};
+pub use not_back::{NOT_BACK_MS, NotBack, not_back};
 pub use notice::Notice;
 pub use telling::{BackOff, Change, Phase, Telling, compare, due, due_once};
 
@@ -98,6 +102,10 @@ pub enum AlarmKind {
     Parked,
     /// A notice was not delivered for hours: the deletion waits for it.
     Untold,
+    /// What was cancelled has not come back within minutes.
+    NotBack,
+    /// A purge is over, and no receipt can be drawn up of it.
+    NoReceipt,
     /// A census was refused, or none was believed for more than a policy day, or one that is to be taken each day does not come.
     Census,
     /// A coordinator signs nothing more of the audit trail: it cannot, or finds another one than was signed.
@@ -110,7 +118,7 @@ pub enum AlarmKind {
 
 impl AlarmKind {
     /// All of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 20] = [
         Self::Review,
         Self::OrdersStopped,
         Self::JobTable,
@@ -125,6 +133,8 @@ impl AlarmKind {
         Self::FrozenBatch,
         Self::Parked,
         Self::Untold,
+        Self::NotBack,
+        Self::NoReceipt,
         Self::Census,
         Self::AuditTrail,
         Self::Calendar,
@@ -148,6 +158,8 @@ impl AlarmKind {
             Self::FrozenBatch => "frozen_batch",
             Self::Parked => "parked",
             Self::Untold => "untold",
+            Self::NotBack => "not_back",
+            Self::NoReceipt => "no_receipt",
             Self::Census => "census",
             Self::AuditTrail => "audit_trail",
             Self::Calendar => "calendar",
@@ -165,6 +177,8 @@ impl AlarmKind {
             | Self::CanaryAccepted
             | Self::Refused
             | Self::ForeignDeletions
+            | Self::NotBack
+            | Self::NoReceipt
             | Self::AuditTrail
             | Self::TooMany => Severity::Critical,
             Self::MissedGoneBy
@@ -196,6 +210,8 @@ impl AlarmKind {
             Self::FrozenBatch => "batches wait for an approval",
             Self::Parked => "deletions have been parked for more than a day",
             Self::Untold => "deletions wait because not everybody could be told of them for hours",
+            Self::NotBack => "deletions were cancelled, and what they had switched off is not back",
+            Self::NoReceipt => "purges are over, and no receipt can be drawn up of them",
             Self::Census => "censuses were refused, or do not come any more",
             Self::AuditTrail => "coordinators sign nothing more of the audit trail",
             Self::Calendar => "coordinators cannot read their calendar",
@@ -211,6 +227,8 @@ impl AlarmKind {
             Self::BrokenGlass => "sexton override",
             Self::Parked | Self::Refused => "sexton list --state parked",
             Self::OverdueCredential | Self::MissedGoneBy | Self::Untold => "sexton digest",
+            Self::NotBack => "sexton list --status restoring",
+            Self::NoReceipt => "the log of a coordinator that signs receipts",
             Self::CanaryAccepted | Self::CanaryUnproved => "sexton canaries",
             Self::Drill => "sexton drill",
             Self::Census => "sexton census",

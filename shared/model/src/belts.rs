@@ -422,9 +422,11 @@ fn closed(deletion: &Deletion, (stage, job): (Stage, &Job), context: &Context<'_
     None
 }
 
+/// What is frozen stays so, whatever stages are counted by now, or by this coordinator: it has been one of a batch since it was to
+/// begin, and is let go only together with it.
 fn frozen(deletion: &Deletion, (stage, job): (Stage, &Job), context: &Context<'_>) -> Option<Blocker> {
     let passes = passing(deletion, job, (&context.in_force.one_shots, context.now));
-    if budget::bound(job) && counted((stage, job), context) && !passes(Passable::Budget) {
+    if budget::bound(job) && !passes(Passable::Budget) {
         return match (context.standing)(job.id) {
             Standing::Frozen(frozen) => Some(Blocker::Budget { stage, frozen }),
             Standing::Unknown | Standing::Admitted => None,

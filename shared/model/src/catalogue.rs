@@ -302,6 +302,13 @@ impl Catalogue {
         &self.claimable
     }
 
+    /// The subsystems that tell people what is to happen; see [`Action::notice`].
+    pub fn telling(&self) -> impl Iterator<Item = &Subsystem> {
+        let telling =
+            self.subsystems.iter().filter(|(_, actions)| actions.values().any(|action| action.notice));
+        telling.map(|(subsystem, _)| subsystem)
+    }
+
     /// All subsystems, ascending.
     pub fn subsystems(&self) -> impl Iterator<Item = &Subsystem> {
         self.subsystems.keys()

@@ -205,10 +205,13 @@ pub struct Digest {
     pub stands_out: Listed<Outstanding>,
     /// With how many of the last four weeks it was compared.
     pub compared_weeks: u8,
-    /// Parked jobs, the longest first.
+    /// What was cancelled and should be back by now, the longest first.
+    #[serde(default = "no_still")]
+    pub not_back: Listed<Still>,
+    /// Parked jobs, the longest first; but for those of what is not back.
     pub parked: Listed<Still>,
     /// Announcements of which not everybody could be told yet, the longest first; but for those that are parked.
-    #[serde(default = "no_untold")]
+    #[serde(default = "no_still")]
     pub untold: Listed<Still>,
     /// Held jobs, also those that a belt has stopped between two steps, the longest first.
     pub held: Listed<Still>,
@@ -244,7 +247,7 @@ fn no_foreign() -> Listed<Foreign> {
 }
 
 /// Nor of these.
-fn no_untold() -> Listed<Still> {
+fn no_still() -> Listed<Still> {
     Listed { items: Vec::new(), more: 0 }
 }
 
@@ -357,6 +360,7 @@ pub fn compose(material: Material, (day, zone): (NaiveDate, Tz), at: &Moment) ->
         coming_stages,
         stands_out,
         compared_weeks: u8::try_from(material.weeks.len()).unwrap_or(u8::MAX),
+        not_back: material.watched.not_back.finish(),
         parked: material.watched.parked.finish(),
         untold: material.watched.untold.finish(),
         held,

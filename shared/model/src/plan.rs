@@ -345,12 +345,13 @@ fn build(raw: RawPlan, catalogue: &Catalogue, rehearsal: bool, found: &mut Probl
         }
         built.push(PlanStage { offset_days: *raw_stage.offset_days.get_ref(), steps });
     }
-    linted.finish(found);
     let unannounced = raw.unannounced.map(|reason| (reason.span().start, reason.into_inner()));
-    // Whether a step that nobody understands would have told anybody is not known.
+    // Whether a step that nobody understands would have looked, or told anybody, is not known.
     if understood {
+        linted.inspections(catalogue, found);
         lint::notice((built.as_slice(), offsets.as_slice()), unannounced.as_ref(), only_rehearsal, found);
     }
+    linted.finish(found);
     reread::before_later_stages(&mut built);
     for ((stage, built), (_, offset)) in Stage::ALL.into_iter().zip(&built).zip(&offsets) {
         if built.steps.len() > STEPS_MAX {

@@ -182,8 +182,11 @@ fn small_attributes<'de, D: Deserializer<'de>>(
     Ok(attributes)
 }
 
+/// The priority of what states none.
+pub const PRIORITY_DEFAULT: i16 = 100;
+
 fn default_priority() -> i16 {
-    100
+    PRIORITY_DEFAULT
 }
 
 impl Resource {

@@ -9,7 +9,7 @@ use sexton_bus::{Acker, Bus, BusError, Delivery, Outgoing, PublishError, Queue, 
 use sexton_model::catalogue::Nature;
 use sexton_model::job::JobKind;
 use sexton_model::{Fence, Timestamp, canary};
-use sexton_protocol::{Order, Pack};
+use sexton_protocol::{Order, Pack, Report};
 use tokio::sync::Notify;
 
 use super::gates::{Gates, HANDLER, STALLED_MS};
@@ -45,6 +45,28 @@ pub struct Published {
     pub bus: Arc<dyn Bus>,
     /// The message that it is in.
     pub message: Outgoing,
+}
+
+/// What a message says, in words.
+pub fn about(message: &Outgoing) -> String {
+    let fences: Vec<String> = match &message.target {
+        Target::Queue(Queue::Orders(_)) => {
+            let orders = Pack::<Order>::decode(&message.body).map(|pack| pack.events).unwrap_or_default();
+            let said = |order: Order| format!("{} for {}", order.fence, order.resource);
+            orders.into_iter().map(|event| said(event.data)).collect()
+        }
+        Target::Queue(Queue::Outcomes) => {
+            let reports = Pack::<Report>::decode(&message.body).map(|pack| pack.events).unwrap_or_default();
+            let said = |report: Report| match report {
+                Report::Outcome(outcome) => format!("outcome of {}", outcome.fence),
+                Report::Progress(progress) => format!("progress of {}", progress.fence),
+            };
+            reports.into_iter().map(|event| said(event.data)).collect()
+        }
+        _ => Vec::new(),
+    };
+    let to = &message.target;
+    if fences.is_empty() { format!("to {to}") } else { format!("to {to}: {}", fences.join(", ")) }
 }
 
 /// Whether an order may come once more, as late as it is still in its queue. A rehearsal's days are shorter than an order's time:
@@ -133,26 +155,51 @@ impl StormyBus {
         }
     }
 
+    /// Whether this happens to a message of this process.
+    fn happens(&self, trouble: Trouble, message: &Outgoing) -> bool {
+        self.dice.happens_to(trouble, || format!("process {} {}", self.process, about(message)))
+    }
+
     async fn one(&self, message: Outgoing) -> Result<(), PublishError> {
         self.note(&message);
         let unconfirmed = || PublishError::Unconfirmed { to: message.target.to_string(), waited_ms: 5_000 };
         if self.dice.happens(Trouble::Unconfirmed) {
-            if self.dice.below(2) == 0 {
+            let comes = self.dice.below(2) == 0;
+            let (process, about) = (self.process, about(&message));
+            let came = if comes { "all the same" } else { "never" };
+            self.dice.tell(Trouble::Unconfirmed, &format!("process {process} {about}, which comes {came}"));
+            if comes {
                 self.inner.publish(vec![message.clone()]).await;
             }
             return Err(unconfirmed());
         }
-        if self.dice.happens(Trouble::Lose) {
+        if self.happens(Trouble::Lose, &message) {
             return Ok(());
         }
-        if self.dice.happens(Trouble::Delay) {
+        if self.happens(Trouble::Delay, &message) {
             let mut late = self.traffic.late.lock().unwrap_or_else(PoisonError::into_inner);
             late.push((self.inner.clone(), message));
             return Ok(());
         }
-        let twice = self.dice.happens(Trouble::Repeat);
+        let twice = self.happens(Trouble::Repeat, &message);
         let messages = if twice { vec![message.clone(), message] } else { vec![message] };
         self.inner.publish(messages).await.pop().unwrap_or(Ok(()))
+    }
+
+    /// Whoever publishes may be stopped here, or die, or stall.
+    async fn stand(&self, at: &'static str) {
+        let handler = HANDLER.try_get().ok();
+        if handler.is_some_and(|handler| self.gates.dies(handler)) {
+            std::future::pending::<()>().await;
+        }
+        if handler.is_some_and(|handler| self.gates.stalls(handler)) {
+            let until = self.time.now().plus_ms(STALLED_MS);
+            self.gates.wait(self.process, at, until).await;
+        }
+        let waits = self.consumer || handler.is_some();
+        if waits && self.dice.happens(Trouble::Stop) {
+            self.gates.wait(self.process, at, self.time.now()).await;
+        }
     }
 }
 
@@ -161,20 +208,13 @@ impl Bus for StormyBus {
     async fn publish(&self, messages: Vec<Outgoing>) -> Vec<Result<(), PublishError>> {
         let mut results = Vec::with_capacity(messages.len());
         for message in messages {
-            let handler = HANDLER.try_get().ok();
-            if handler.is_some_and(|handler| self.gates.dies(handler)) {
-                std::future::pending::<()>().await;
-            }
-            if handler.is_some_and(|handler| self.gates.stalls(handler)) {
-                let until = self.time.now().plus_ms(STALLED_MS);
-                self.gates.wait(self.process, "publish", until).await;
-            }
-            let waits = self.consumer || handler.is_some();
-            if waits && self.dice.happens(Trouble::Stop) {
-                self.gates.wait(self.process, "publish", self.time.now()).await;
-            }
+            self.stand("publish").await;
             self.gates.moved();
             results.push(self.one(message).await);
+        }
+        if !results.is_empty() {
+            // Before whatever it came from is acked.
+            self.stand("published").await;
         }
         results
     }

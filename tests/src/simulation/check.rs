@@ -15,11 +15,12 @@ use sexton_model::{DeletionId, Fence, ResourceId, Timestamp};
 use sexton_protocol::Order;
 
 use super::allowed::Allowed;
-use super::platform::{Act, Call, Does, State, Thing, Things, Truth, deed_of};
+use super::platform::{Act, Call, Does, State, Things, Truth, deed_of};
 use super::script::Person;
 use crate::trail::{Trail, in_words};
 
 pub use crate::trail::Violation;
+pub use ends::left;
 
 pub mod addresses;
 mod backups;
@@ -27,6 +28,7 @@ pub mod budgets;
 pub mod canaries;
 pub mod censuses;
 mod dates;
+mod ends;
 pub mod lost;
 mod orders;
 pub mod parking;
@@ -38,11 +40,12 @@ mod sequence;
 use budgets::Budgets;
 use canaries::Canaries;
 use dates::early;
+use ends::outlived;
 use lost::Lost;
 use parking::Warrants;
 use pauses::Pauses;
 use plans::Pinned;
-use records::Records;
+use records::{Records, is_live};
 use sequence::Sequences;
 
 /// A rehearsal's day in all runs, in milliseconds.
@@ -56,6 +59,11 @@ const EPOCH_HEARD_MS: u64 = 6_000;
 
 fn violated(invariant: &'static str, what: String) -> Result<(), Violation> {
     Err(Violation { invariant, what })
+}
+
+/// Whether one order was given after another: in a later epoch, or later in the same.
+fn newer(one: Fence, other: Fence) -> bool {
+    (one.epoch, one.number) > (other.epoch, other.number)
 }
 
 /// What was seen of one trail.
@@ -77,6 +85,8 @@ pub struct Checker {
     acted: BTreeMap<(ResourceId, &'static str), Fence>,
     /// How a machine was when its record was made.
     snapshots: BTreeMap<DeletionId, Things>,
+    /// Records that ended by a cancel, and whose machines were compared then with what they had been.
+    taken_back: BTreeSet<DeletionId>,
     /// Machines that others have changed: nobody promises how they are.
     pub disturbed: BTreeSet<ResourceId>,
     /// Records of such machines in whose place there is another one by now, of which everything is asked.
@@ -178,6 +188,7 @@ impl Checker {
     /// The job table went back in time: nothing that was seen of it counts any more, but for what had been in the copy.
     pub fn went_back(&mut self, epoch: u32, at: Timestamp) {
         self.trails.clear();
+        self.taken_back.clear();
         self.parked.clear();
         self.recycled.clear();
         self.hard_due.clear();
@@ -195,6 +206,7 @@ impl Checker {
         self.sequences.adopt(view);
         self.records.stands(view);
         self.stands(&view.deletion);
+        self.ends_by_a_cancel(&view.deletion);
         let seen = self.trails.entry(view.deletion.id).or_default();
         for row in &view.audit {
             seen.trail.note(row);
@@ -247,6 +259,9 @@ impl Checker {
             }
         }
         self.stands(d);
+        if self.ends_by_a_cancel(d) {
+            self.as_it_was(view, truth, true)?;
+        }
         self.sequences.stands(d, !words.is_empty())?;
         orders::restores(d)?;
         self.pauses.stopped(d)?;
@@ -276,7 +291,7 @@ impl Checker {
         let Call { vm, deed, fence, process, .. } = call;
         let told = || format!("{vm}: process {process} goes on with {} under {fence}", deed.action);
         let Some(order) = order else { return violated("I2", format!("{}: nobody ordered it", told())) };
-        if call.newest.refuses(*fence) {
+        if newer(call.newest, *fence) {
             violated("I10", format!("{}: it was asked for {} before", told(), call.newest))?;
         }
         let late = call.by_store > order.deadline.plus_ms(SKEW_MS + DRIFT_MS);
@@ -338,7 +353,7 @@ impl Checker {
             violated("I15", format!("{}: of an epoch before", told()))?;
         }
         let highest = self.acted.entry((act.vm.clone(), act.thing)).or_insert(act.fence);
-        if *highest > act.fence {
+        if newer(*highest, act.fence) {
             violated("I10", format!("{}: after it was changed under {highest}", told()))?;
         }
         *highest = act.fence;
@@ -358,7 +373,7 @@ impl Checker {
         if act.was.state != State::Gone && d.record.resource.identity.get("uuid") != Some(&act.was.owner) {
             violated("I2", format!("{}: the record is about {:?}", told(), d.record.resource.identity))?;
         }
-        if !d.status.live() || (destructive && d.status != RecordStatus::Live) {
+        if !is_live(d.status) || (destructive && d.status != RecordStatus::Live) {
             violated("I2", format!("{}: its record is {}", told(), d.status.word()))?;
         }
         if !self.disturbed.contains(&act.vm) && !truth.deceived.contains(&act.vm) {
@@ -370,41 +385,6 @@ impl Checker {
                 early(view, stage, (act.by_store.max(order.issued_at), &self.lost), &told)
             }
             JobKind::Restore => orders::quiet(order, given, &told),
-        }
-    }
-
-    /// The run is over: what is there must be what the records say.
-    ///
-    /// # Errors
-    /// The invariant that does not hold.
-    pub fn ended(&self, view: &DeletionView, truth: &Truth) -> Result<(), Violation> {
-        let d = &view.deletion;
-        let vm = &d.record.resource.id;
-        match d.status {
-            RecordStatus::Recycled => {
-                outlived(d, (truth, &self.disturbed), &|| format!("{} is recycled", d.id))
-            }
-            RecordStatus::Cancelled if !self.disturbed.contains(vm) && !self.forgiven.contains(&d.id) => {
-                orders::verified(view)?;
-                let Some(before) = self.snapshots.get(&d.id) else { return Ok(()) };
-                if truth.misshown.iter().any(|(of, _)| of == vm) {
-                    // It was not taken back, and each look after that was shown the past.
-                    return Ok(());
-                }
-                // A later record of the same machine may have changed it again.
-                let last = self.trails.keys().filter(|id| self.about(**id) == Some(vm)).max() == Some(&d.id);
-                for (key, was) in before.iter().filter(|_| last) {
-                    let is = truth.things.get(key);
-                    if is != Some(was) {
-                        violated("I4", format!("{} is cancelled, {key:?} was {was:?} and is {is:?}", d.id))?;
-                    }
-                }
-                Ok(())
-            }
-            RecordStatus::Cancelled
-            | RecordStatus::Live
-            | RecordStatus::Restoring
-            | RecordStatus::Rescued => Ok(()),
         }
     }
 
@@ -430,32 +410,6 @@ impl Checker {
     fn about(&self, id: DeletionId) -> Option<&ResourceId> {
         self.snapshots.get(&id).and_then(|things| things.keys().next()).map(|(vm, _)| vm)
     }
-}
-
-/// A record outlives everything that it describes. Whatever people have waived: its name stays taken until somebody says that
-/// all of it is gone, and they say so only if it is.
-fn outlived(
-    d: &Deletion,
-    (truth, disturbed): (&Truth, &BTreeSet<ResourceId>),
-    told: &impl Fn() -> String,
-) -> Result<(), Violation> {
-    match left(d, truth) {
-        Some(left) if !disturbed.contains(&d.record.resource.id) => {
-            violated("I7", format!("{}: there is {left:?}", told()))
-        }
-        Some(_) | None => Ok(()),
-    }
-}
-
-/// Something that a deletion removes, and that is still there.
-pub fn left(d: &Deletion, truth: &Truth) -> Option<(&'static str, Thing)> {
-    let ours = |owner: &str| d.record.resource.identity.get("uuid") == Some(owner);
-    let mut all = truth.of(&d.record.resource.id).into_iter().map(|((_, thing), is)| (thing, is));
-    all.find(|(thing, is)| ours(&is.owner) && is.state != State::Gone && removed_by_a_plan(thing))
-}
-
-fn removed_by_a_plan(thing: &str) -> bool {
-    super::platform::DEEDS.iter().any(|deed| deed.does == Does::Removes && deed.things.contains(&thing))
 }
 
 /// An order was given.

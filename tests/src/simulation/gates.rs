@@ -24,6 +24,8 @@ pub struct Handler {
     pub process: usize,
     /// Its number in the run.
     pub number: u64,
+    /// What it does.
+    pub doing: &'static str,
 }
 
 /// Somebody at a gate.

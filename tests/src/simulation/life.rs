@@ -17,6 +17,7 @@ mod approvals;
 mod calm;
 mod canaries;
 mod clocks;
+mod events;
 mod lifting;
 mod queues;
 mod requests;
@@ -121,7 +122,9 @@ impl World {
         let resource: Resource = serde_json::from_value(json!({
             "id": vm, "scope": scope, "identity": { "uuid": uuid }, "criticality": "reproducible",
             "rebuilt": rebuilt, "protected": protected,
-            "attributes": { "ipam": { "none": false }, "notifier": { "none": false } },
+            "attributes": {
+                "dns": { "none": false }, "ipam": { "none": false }, "notifier": { "none": false },
+            },
         }))
         .unwrap();
         let Some(ledger) = &self.ledger else { return false };
@@ -154,9 +157,9 @@ impl World {
             }
             Happening::Release(number) => self.release(number).await,
             Happening::Protect(number, protected) => {
-                self.protect(&self.script.machine(number), protected).await
+                self.protect(&self.script.machine(number), protected).await?
             }
-            Happening::Pause(covers) => self.pause(covers).await,
+            Happening::Pause(covers) => self.pause(covers).await?,
             Happening::Resume => self.resume().await?,
             Happening::Lift(covers) => self.lift(covers).await?,
             Happening::Retry(number) => self.tell(number, |_| Some(Event::Retry { by: somebody() })).await,
@@ -231,12 +234,24 @@ impl World {
     }
 
     /// The platform says that a machine must never be deleted, or that it may be.
-    async fn protect(&mut self, vm: &ResourceId, protected: bool) -> bool {
-        let there = self.ledger_resource(vm).await;
-        let Some(uuid) = there.and_then(|there| there.identity.get("uuid").map(str::to_owned)) else {
-            return false;
+    ///
+    /// # Errors
+    /// If that leaves no event, or several.
+    async fn protect(&mut self, vm: &ResourceId, protected: bool) -> Result<bool, Violation> {
+        let Some(ledger) = self.ledger.clone() else { return Ok(false) };
+        let Some(there) = self.ledger_resource(vm).await else { return Ok(false) };
+        let Some(uuid) = there.identity.get("uuid") else { return Ok(false) };
+        let chain = vm.to_string();
+        let before = events::of(&ledger, &chain).await;
+        let done = self.register(vm, uuid, protected).await;
+        let many = match (done, there.protected == protected) {
+            (true, false) => 1..=1,
+            // What says nothing new leaves none, but for the name of one that is gone.
+            (true, true) => 0..=1,
+            (false, _) => 0..=0,
         };
-        self.register(vm, &uuid, protected).await
+        events::left(&ledger, (chain.as_str(), before), many, "protection that is changed").await?;
+        Ok(done)
     }
 
     /// A date by which something is announced in so many milliseconds.
@@ -278,10 +293,11 @@ impl World {
         self.ask(Intent { deletion: view.deletion.id, event }).await
     }
 
+    /// Whoever has placed the first one takes it back: another may have asked for the deletion themselves.
     async fn release(&mut self, number: usize) -> bool {
         self.tell(number, |view| {
-            let hold = view.deletion.holds.first()?.id;
-            Some(Event::ReleaseHold { hold, by: somebody() })
+            let hold = view.deletion.holds.first()?;
+            Some(Event::ReleaseHold { hold: hold.id, by: hold.origin.clone() })
         })
         .await
     }
@@ -313,11 +329,13 @@ impl World {
         self.ask(Intent { deletion: d.id, event }).await
     }
 
-    async fn pause(&mut self, covers: Covers) -> bool {
-        let Some(ledger) = self.ledger.clone() else { return false };
+    async fn pause(&mut self, covers: Covers) -> Result<bool, Violation> {
+        let Some(ledger) = self.ledger.clone() else { return Ok(false) };
+        let before = events::of(&ledger, events::PAUSES).await;
         let paused = ledger.pause(covers.selector(), &somebody(), "look").await.unwrap();
         self.checker.pauses.placed(&paused.pause, self.time.now());
-        true
+        events::left(&ledger, (events::PAUSES, before), 1..=1, "a pause").await?;
+        Ok(true)
     }
 
     /// Another machine in the place of this one. If its record is live, nobody may register it. What was made anew after it was

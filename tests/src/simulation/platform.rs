@@ -6,9 +6,8 @@ use async_trait::async_trait;
 use serde_json::{Value, json};
 use sexton_consumer::driver::StepContext;
 use sexton_consumer::{CensusContext, Done, Driver, Found, Inspection, Listed, Obstacle, Permit, Place};
-use sexton_model::resource::Resource;
 use sexton_model::step::Presence;
-use sexton_model::{Fence, ResourceId, Subsystem, Timestamp};
+use sexton_model::{Fence, ResourceId, Subsystem};
 
 use super::gates::Gates;
 use super::hands::Hands;
@@ -19,161 +18,16 @@ mod backups;
 mod deeds;
 mod listing;
 pub mod pool;
+mod truth;
 
-use backups::Volumes;
-use deeds::{BEGINNING, SHOWN};
-use pool::{GIVEN_ANEW, Pool};
+use deeds::SHOWN;
+use pool::GIVEN_ANEW;
 
 pub use deeds::{DEEDS, Deed, Does, State, Thing, deed_of};
+pub use truth::{Act, Call, Machines, Things, Truth};
 
 /// What every instance calls its place.
 const PLACE: &str = "simulated";
-
-/// Something was changed.
-#[derive(Debug, Clone)]
-pub struct Act {
-    /// When, truly.
-    pub at: Timestamp,
-    /// When, by the job table's clock.
-    pub by_store: Timestamp,
-    /// By which process.
-    pub process: usize,
-    /// What of which machine.
-    pub vm: ResourceId,
-    /// Which thing.
-    pub thing: &'static str,
-    /// How it was, and whose.
-    pub was: Thing,
-    /// How it is.
-    pub now: State,
-    /// The action.
-    pub deed: &'static Deed,
-    /// Whether it was taken back.
-    pub undo: bool,
-    /// Under which order.
-    pub fence: Fence,
-}
-
-/// A call goes out that means to change something, right after it was asked whether it may: whatever is left to change.
-#[derive(Debug, Clone)]
-pub struct Call {
-    /// When, truly.
-    pub at: Timestamp,
-    /// When, by the job table's clock.
-    pub by_store: Timestamp,
-    /// By which process.
-    pub process: usize,
-    /// About which machine.
-    pub vm: ResourceId,
-    /// The action.
-    pub deed: &'static Deed,
-    /// Under which order.
-    pub fence: Fence,
-    /// The newest order about this machine that this process had been asked for by then.
-    pub newest: Fence,
-}
-
-/// Machines that are there, and the UUID of each.
-pub type Machines = BTreeMap<ResourceId, String>;
-
-/// All things of all machines, by machine and name.
-pub type Things = BTreeMap<(ResourceId, &'static str), Thing>;
-
-/// What is really there.
-#[derive(Debug, Default)]
-pub struct Truth {
-    /// All of it.
-    pub things: Things,
-    /// How each was before its last change.
-    before: Things,
-    /// What is in them, and in backups.
-    volumes: Volumes,
-    /// What consumers changed and nobody has looked at yet.
-    pub acts: Vec<Act>,
-    /// The calls in which they did, or would have.
-    pub calls: Vec<Call>,
-    /// Of these somebody was shown the past who looked whether a change had been made, and it looked as if it had.
-    pub deceived: BTreeSet<ResourceId>,
-    /// What was taken back of these is not as it was, and whoever looked last was shown the past, as which it looked so.
-    pub misshown: BTreeSet<(ResourceId, &'static str)>,
-    /// Of these somebody else uses the definition: it cannot be removed until they leave it.
-    pub locked: BTreeSet<ResourceId>,
-    /// Who holds which address.
-    pub pool: Pool,
-}
-
-impl Truth {
-    /// A machine appears, or another one in the place of what is left of it.
-    pub fn appear(&mut self, vm: &ResourceId, uuid: &str) {
-        let address = self.thing(vm, "address");
-        let instead_of = (address.state != State::Gone).then_some(address.owner);
-        self.pool.appear(uuid, instead_of.as_deref());
-        for (thing, state) in BEGINNING {
-            self.things.insert((vm.clone(), thing), Thing { owner: uuid.to_owned(), state });
-        }
-        self.things.remove(&(vm.clone(), "last archive"));
-        self.is_new(vm);
-    }
-
-    /// Whoever was shown the past of a machine saw the one before this one.
-    pub fn forget_deceptions(&mut self, vm: &ResourceId) {
-        self.deceived.remove(vm);
-        self.misshown.retain(|(of, _)| of != vm);
-    }
-
-    /// Somebody removes a machine's definition. Whether it was there.
-    pub fn undefine(&mut self, of: &Resource) -> bool {
-        let definition = self.thing(&of.id, "definition");
-        let ours = of.identity.get("uuid") == Some(&definition.owner);
-        let there = ours && definition.state != State::Gone;
-        if there {
-            self.change(&of.id, "definition", Thing { state: State::Gone, ..definition });
-        }
-        there
-    }
-
-    /// Those that are there.
-    pub fn machines(&self) -> Machines {
-        let there = |((_, thing), is): &(&(ResourceId, &str), &Thing)| {
-            *thing == "definition" && is.state != State::Gone
-        };
-        self.things.iter().filter(there).map(|((vm, _), is)| (vm.clone(), is.owner.clone())).collect()
-    }
-
-    /// The things of one machine.
-    pub fn of(&self, vm: &ResourceId) -> Things {
-        self.things
-            .iter()
-            .filter(|((of, _), _)| of == vm)
-            .map(|(key, thing)| (key.clone(), thing.clone()))
-            .collect()
-    }
-
-    /// One thing; as good as gone if there never was one.
-    pub fn thing(&self, vm: &ResourceId, thing: &'static str) -> Thing {
-        let none = || Thing { owner: String::new(), state: State::Gone };
-        self.things.get(&(vm.clone(), thing)).cloned().unwrap_or_else(none)
-    }
-
-    /// What somebody sees who may be shown the past.
-    fn shown(&self, vm: &ResourceId, thing: &'static str, stale: bool) -> Thing {
-        let before = self.before.get(&(vm.clone(), thing)).filter(|_| stale);
-        before.cloned().unwrap_or_else(|| self.thing(vm, thing))
-    }
-
-    /// The same for whoever asks for what is a step's own: before its last change it may have been another machine's.
-    fn shown_own(&self, step: &StepContext, thing: &'static str, stale: bool) -> Thing {
-        let past = self.shown(&step.resource, thing, stale);
-        let own = step.identity.get("uuid") == Some(&past.owner);
-        if own { past } else { self.thing(&step.resource, thing) }
-    }
-
-    fn change(&mut self, vm: &ResourceId, thing: &'static str, to: Thing) {
-        let was = self.thing(vm, thing);
-        self.before.insert((vm.clone(), thing), was);
-        self.things.insert((vm.clone(), thing), to);
-    }
-}
 
 /// A driver of the simulated platform: one copy of one consumer.
 pub struct SimulatedDriver {
@@ -249,7 +103,7 @@ impl SimulatedDriver {
 
     /// Whether it says that it did what it will not do.
     fn lies_about(&self, step: &StepContext) -> bool {
-        let lies = self.dice.happens(Trouble::Lie);
+        let lies = self.happens(Trouble::Lie, "\"done\"", step);
         if lies {
             self.lies().insert(step.fence);
         }
@@ -263,15 +117,35 @@ impl SimulatedDriver {
         }
     }
 
+    /// Who does what to what, in words.
+    fn doing(&self, at: &str, step: Option<&StepContext>) -> String {
+        let (process, subsystem) = (self.process, self.subsystem.as_str());
+        match step {
+            Some(StepContext { action, resource, fence, .. }) => {
+                let action = action.as_str();
+                format!("process {process}, {at} for {subsystem}.{action} of {resource} under {fence}")
+            }
+            None => format!("process {process}, {at} of {subsystem}"),
+        }
+    }
+
+    /// Whether this happens to whoever does that.
+    fn happens(&self, trouble: Trouble, at: &str, step: &StepContext) -> bool {
+        self.dice.happens_to(trouble, || self.doing(at, Some(step)))
+    }
+
     /// A call goes out, and may hang, or fail before anything was done.
-    async fn call(&self, at: &'static str) -> Result<(), Obstacle> {
+    async fn call(&self, at: &'static str, step: Option<&StepContext>) -> Result<(), Obstacle> {
         self.gates.moved();
         let hang = self.dice.happens(Trouble::Hang);
         if hang || self.dice.happens(Trouble::Stop) {
             let hang_ms = if hang { 1_000 + self.dice.below(120_000) as u64 } else { 0 };
+            if hang {
+                self.dice.tell(Trouble::Hang, &format!("{}, for {hang_ms} ms", self.doing(at, step)));
+            }
             self.gates.wait(self.process, at, self.time.now().plus_ms(hang_ms)).await;
         }
-        if self.dice.happens(Trouble::FailBefore) {
+        if self.dice.happens_to(Trouble::FailBefore, || self.doing(at, step)) {
             return Err(match self.dice.below(3) {
                 0 => Obstacle::Busy("locked by somebody else".to_owned()),
                 _ => Obstacle::Unclear("no answer".to_owned()),
@@ -339,8 +213,8 @@ impl SimulatedDriver {
         }
     }
 
-    fn answer(&self, evidence: &str) -> Result<Done, Obstacle> {
-        if self.dice.happens(Trouble::FailAfter) {
+    fn answer(&self, step: &StepContext, evidence: &str) -> Result<Done, Obstacle> {
+        if self.happens(Trouble::FailAfter, evidence, step) {
             return Err(Obstacle::Unclear("the answer was lost".to_owned()));
         }
         Ok(Done::saw(evidence))
@@ -359,10 +233,10 @@ fn captured(manifest: &Value) -> Result<State, Obstacle> {
 impl Driver for SimulatedDriver {
     async fn inspect(&self, step: &StepContext) -> Result<Inspection, Obstacle> {
         self.asked(step);
-        self.call("inspect").await?;
+        self.call("inspect", Some(step)).await?;
         let things =
             SHOWN.iter().find(|(of, _)| *of == self.subsystem.as_str()).map_or(&[][..], |(_, all)| all);
-        let stale = self.dice.happens(Trouble::Stale);
+        let stale = self.happens(Trouble::Stale, "inspect", step);
         let truth = self.truth();
         let of = |thing: &&'static str| truth.shown(&step.resource, thing, stale);
         let found = things.first().map_or(Found::Same, |thing| Self::judge(step, &of(thing)));
@@ -389,9 +263,9 @@ impl Driver for SimulatedDriver {
 
     async fn find(&self, step: &StepContext) -> Result<Found, Obstacle> {
         self.asked(step);
-        self.call("find").await?;
+        self.call("find", Some(step)).await?;
         let deed = self.deed(step)?;
-        let stale = self.dice.happens(Trouble::Stale);
+        let stale = self.happens(Trouble::Stale, "find", step);
         let truth = self.truth();
         let found = |thing: &&'static str| {
             let shown = truth.shown(&step.resource, thing, stale);
@@ -420,7 +294,7 @@ impl Driver for SimulatedDriver {
 
     async fn capture(&self, step: &StepContext) -> Result<Value, Obstacle> {
         self.asked(step);
-        self.call("capture").await?;
+        self.call("capture", Some(step)).await?;
         let deed = self.deed(step)?;
         let thing = self.truth().thing(&step.resource, deed.things[0]);
         match thing.state {
@@ -439,7 +313,7 @@ impl Driver for SimulatedDriver {
         let all_the_same = self.goes_on_all_the_same(step);
         self.asked(step);
         let in_hand = self.hands.take(step.fence, &self.dice);
-        in_hand.at(self.call("perform")).await?;
+        in_hand.at(self.call("perform", Some(step))).await?;
         let deed = self.deed(step)?;
         if self.lies_about(step) {
             return Ok(Done::saw("204"));
@@ -453,7 +327,7 @@ impl Driver for SimulatedDriver {
         }
         for (place, thing) in deed.things.iter().enumerate() {
             if place > 0 {
-                in_hand.at(self.call("perform on")).await?;
+                in_hand.at(self.call("perform on", Some(step))).await?;
             }
             in_hand.may(permit.again())?;
             self.calls(step, deed);
@@ -477,7 +351,7 @@ impl Driver for SimulatedDriver {
                 }
             }
         }
-        let done = self.answer("done")?;
+        let done = self.answer(step, "done")?;
         let created =
             (deed.does == Does::Makes).then(|| json!({ "last archive": { "of": Self::own(step) } }));
         Ok(Done { created, ..done })
@@ -486,7 +360,7 @@ impl Driver for SimulatedDriver {
     async fn undo(&self, step: &StepContext, manifest: &Value, permit: Permit) -> Result<Done, Obstacle> {
         self.asked(step);
         let in_hand = self.hands.take(step.fence, &self.dice);
-        in_hand.at(self.call("undo")).await?;
+        in_hand.at(self.call("undo", Some(step))).await?;
         let deed = self.deed(step)?;
         let was = captured(manifest)?;
         if self.lies_about(step) {
@@ -501,17 +375,17 @@ impl Driver for SimulatedDriver {
             }
             self.act(step, (deed, true), (thing, was));
         }
-        self.answer("taken back")
+        self.answer(step, "taken back")
     }
 
     async fn presence(&self, step: &StepContext) -> Result<(Presence, String), Obstacle> {
         self.asked(step);
-        self.call("presence").await?;
+        self.call("presence", Some(step)).await?;
         let deed = self.deed(step)?;
-        if self.dice.happens(Trouble::Unknown) {
+        if self.happens(Trouble::Unknown, "presence", step) {
             return Ok((Presence::Unknown, "it cannot be told".to_owned()));
         }
-        let stale = self.dice.happens(Trouble::Stale);
+        let stale = self.happens(Trouble::Stale, "presence", step);
         let mut truth = self.truth();
         let ours = |thing: &Thing| thing.owner == Self::own(step) && thing.state != State::Gone;
         let looks = |stale: bool| {
@@ -541,13 +415,13 @@ impl Driver for SimulatedDriver {
 
     async fn restored(&self, step: &StepContext, manifest: &Value) -> Result<String, Obstacle> {
         self.asked(step);
-        self.call("restored").await?;
+        self.call("restored", Some(step)).await?;
         let deed = self.deed(step)?;
         let was = captured(manifest)?;
-        if self.dice.happens(Trouble::Unknown) {
+        if self.happens(Trouble::Unknown, "restored", step) {
             return Err(Obstacle::Unclear("it cannot be told".to_owned()));
         }
-        let stale = self.dice.happens(Trouble::Stale);
+        let stale = self.happens(Trouble::Stale, "restored", step);
         let mut truth = self.truth();
         let differs = |stale: bool| {
             let shown = |thing: &&'static str| (*thing, truth.shown_own(step, thing, stale));
@@ -570,11 +444,11 @@ impl Driver for SimulatedDriver {
 
     async fn check(&self, step: &StepContext) -> Result<Done, Obstacle> {
         self.asked(step);
-        self.call("check").await?;
-        if self.dice.happens(Trouble::Unknown) {
+        self.call("check", Some(step)).await?;
+        if self.happens(Trouble::Unknown, "check", step) {
             return Err(Obstacle::Unclear("it cannot be told".to_owned()));
         }
-        let stale = self.dice.happens(Trouble::Stale);
+        let stale = self.happens(Trouble::Stale, "check", step);
         let mut truth = self.truth();
         let runs = |power: &Thing| power.state == State::On && power.owner == Self::own(step);
         let power = truth.shown_own(step, "power", stale);

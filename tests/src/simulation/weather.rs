@@ -105,13 +105,16 @@ pub struct Dice {
     rng: Mutex<StdRng>,
     weather: Mutex<Weather>,
     happened: Mutex<BTreeMap<&'static str, u64>>,
+    /// What it did to whom, in words, and nobody has asked for yet.
+    told: Mutex<Vec<String>>,
 }
 
 impl Dice {
     /// Those of a seed.
     pub fn new(seed: u64, weather: Weather) -> Self {
         let rng = Mutex::new(StdRng::seed_from_u64(seed));
-        Self { rng, weather: Mutex::new(weather), happened: Mutex::default() }
+        let weather = Mutex::new(weather);
+        Self { rng, weather, happened: Mutex::default(), told: Mutex::default() }
     }
 
     /// Below `end`.
@@ -127,6 +130,25 @@ impl Dice {
             self.count(trouble.word());
         }
         happens
+    }
+
+    /// Whether this happens now; then it is counted, and told with what it happens to.
+    pub fn happens_to(&self, trouble: Trouble, what: impl FnOnce() -> String) -> bool {
+        let happens = self.happens(trouble);
+        if happens {
+            self.tell(trouble, &what());
+        }
+        happens
+    }
+
+    /// This is what it happened to.
+    pub fn tell(&self, trouble: Trouble, what: &str) {
+        held(&self.told).push(format!("{}: {what}", trouble.word()));
+    }
+
+    /// What was told since this was asked last.
+    pub fn take_told(&self) -> Vec<String> {
+        std::mem::take(&mut *held(&self.told))
     }
 
     /// A number.
@@ -152,4 +174,19 @@ impl Dice {
 
 fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_happens_is_counted_and_told_once() {
+        let dice = Dice::new(1, Weather::FAIR.with(Trouble::Lie, 1_000));
+        assert!(!dice.happens_to(Trouble::Lose, || "a message".to_owned()));
+        assert!(dice.happens_to(Trouble::Lie, || "process 3".to_owned()));
+        assert_eq!(dice.take_told(), ["lie: process 3"]);
+        assert!(dice.take_told().is_empty());
+        assert_eq!(dice.counted(), BTreeMap::from([("lie", 1)]));
+    }
 }

@@ -3,12 +3,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 
 use sexton_bus::local::Local;
 use sexton_bus::{Bus, Queue, Subscription, Topology};
-use sexton_consumer::{Consumer, Options as ConsumerOptions};
-use sexton_coordinator::{Canaries, Engine, Plans, Witness};
+use sexton_coordinator::{Engine, Plans};
 use sexton_ledger::sqlite::SqliteLedger;
 use sexton_ledger::{Intent, Limits};
 use sexton_model::belts::Policy;
@@ -20,7 +18,6 @@ use sexton_model::time::Day;
 use sexton_model::{DeletionId, Instance, ResourceId, Timestamp};
 use sexton_protocol::{BeaconSigner, Holder, Keyring};
 use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
 
 use super::allowed::Allowed;
 use super::bus::{Frozen, StormyBus, Traffic};
@@ -28,8 +25,8 @@ use super::check::budgets::Seen;
 use super::check::pauses::BESIDE;
 use super::check::{Checker, DAY_MS, canaries};
 use super::gates::Gates;
-use super::hands::{Hands, PAST_LEASE};
-use super::platform::{SimulatedDriver, Truth};
+use super::hands::Hands;
+use super::platform::Truth;
 use super::script::{KINDS, PLANS, Script};
 use super::time::{ProcessClock, StoreClock, Time};
 use super::weather::Dice;
@@ -37,18 +34,19 @@ use super::weather::Dice;
 mod around;
 pub mod census;
 mod look;
+mod processes;
 pub mod requests;
 mod turn;
 
 use around::Around;
 use census::BeingTaken;
 use requests::Request;
-use turn::{Begun, Defects, Watched};
+use turn::{Begun, Defects};
 
 /// Coordinators of a run.
 pub const COORDINATORS: usize = 2;
 /// Copies of each consumer.
-const COPIES: usize = 2;
+pub(super) const COPIES: usize = 2;
 /// A coordinator does each of its rounds this often, in milliseconds.
 const ROUND_MS: u64 = 1_000;
 /// But for canaries, which it looks after as often as in production.
@@ -56,12 +54,14 @@ const CANARIES_MS: u64 = 10_000;
 /// A canary has to be answered within so many milliseconds.
 const ANSWERED_WITHIN_MS: u64 = 30_000;
 /// Instances whose consumers run, with what their subsystems can do.
-pub(super) const SUBSYSTEMS: [(&str, &str); 5] = [
+pub(super) const SUBSYSTEMS: [(&str, &str); 7] = [
     ("hypervisor", include_str!("../../../deploy/subsystems/hypervisor.toml")),
     ("ipam", include_str!("../../../deploy/subsystems/ipam.toml")),
     ("monitoring", include_str!("../../../deploy/subsystems/monitoring.toml")),
     ("backup", include_str!("../../../deploy/subsystems/backup.toml")),
     ("notifier", include_str!("../../../deploy/subsystems/notifier.toml")),
+    ("dns", include_str!("../../../deploy/subsystems/dns.toml")),
+    ("config", include_str!("../../../deploy/subsystems/config.toml")),
 ];
 /// Everything that goes wrong with machines' plans goes wrong with these: all versions of one.
 const VERSIONS: [&str; PLANS] =
@@ -118,6 +118,8 @@ pub struct World {
     commits: Arc<AtomicU64>,
     pub(super) looked: u64,
     defects: Defects,
+    /// Who waits for what never comes, if somebody does.
+    hung: Mutex<Option<String>>,
     folder: tempfile::TempDir,
     pub(super) ledger: Option<Arc<SqliteLedger>>,
     pub(super) bus: Local,
@@ -226,6 +228,7 @@ impl World {
             commits: Arc::default(),
             looked: 0,
             defects: Arc::default(),
+            hung: Mutex::default(),
             folder,
             ledger: None,
             bus: Local::by(passed, Topology::for_instances(&instances)),
@@ -305,8 +308,21 @@ impl World {
     }
 
     pub(super) fn say(&mut self, what: impl Into<String>) {
+        self.say_what_chance_did();
+        self.write_down(&what.into());
+    }
+
+    /// Whatever went wrong by chance since this was told last, before anything that came of it. But not who was stopped where: that
+    /// lets others go first, and nothing else.
+    pub(super) fn say_what_chance_did(&mut self) {
+        for what in self.dice.take_told() {
+            self.write_down(&what);
+        }
+    }
+
+    fn write_down(&mut self, what: &str) {
         let at = self.time.since_begin_ms();
-        self.history.push(format!("{at:>8} ms, step {:>5}: {}", self.step, what.into()));
+        self.history.push(format!("{at:>8} ms, step {:>5}: {what}", self.step));
     }
 
     /// Whether the process is stopped where it stands.
@@ -332,161 +348,6 @@ impl World {
             time: self.time.clone(),
             traffic: self.traffic.clone(),
         })
-    }
-
-    async fn start_coordinator(&mut self, number: usize) {
-        let ledger = self.ledger.clone().unwrap();
-        let witness = self.folder.path().join(format!("witness{number}"));
-        let new = !witness.exists();
-        let (clock, began) = (self.time.clone(), Instant::now());
-        let now = Arc::new(move || began + clock.passed());
-        let witness = Witness::open_at(&witness, &*ledger, new, now).await.unwrap();
-        let engine = Engine::new(sexton_coordinator::Options {
-            ledger,
-            bus: self.stormy(number, None, Arc::default()),
-            keyring: self.keyring.clone(),
-            signer: self.signer.clone(),
-            unpacked: Vec::new(),
-            witness: Arc::new(witness),
-        });
-        let asked = vec![canaries::resource()];
-        let canaries = Canaries::new(self.plans[0].clone(), asked, ANSWERED_WITHIN_MS);
-        let engine = engine.with_canaries(self.script.canaries.then_some(canaries));
-        let mut inboxes = Vec::new();
-        for queue in &INBOXES {
-            inboxes.push(self.bus.consume(queue, 64).await.unwrap());
-        }
-        let now = self.time.now();
-        let rounds = ROUNDS.into_iter().filter(|round| self.script.canaries || *round != Round::Canaries);
-        let rounds = rounds.map(|round| (round, now)).collect();
-        self.coordinators[number] =
-            Ok(Coordinator { engine: Arc::new(engine), inboxes, rounds, handlers: Vec::new() });
-    }
-
-    /// All of them, at once.
-    pub(super) async fn start_all_coordinators(&mut self) {
-        for number in 0..COORDINATORS {
-            self.start_coordinator(number).await;
-        }
-    }
-
-    /// It is gone from one moment to the next, with all that it was about to do. Whether it ran.
-    pub(super) async fn kill_coordinator(&mut self, number: usize, again_at: Timestamp) -> bool {
-        let ran = self.coordinators[number].is_ok();
-        // Only whoever takes a census asks for its pages.
-        if self.census.as_ref().is_some_and(|census| census.by == number) {
-            self.census = None;
-        }
-        if let Ok(coordinator) = &mut self.coordinators[number] {
-            for (_, _, running) in coordinator.handlers.drain(..) {
-                running.abort();
-                running.await.ok();
-            }
-        }
-        self.coordinators[number] = Err(again_at);
-        ran
-    }
-
-    fn start_consumer(&mut self, number: usize) {
-        let one = &self.consumers[number];
-        let (subsystem, actions) = SUBSYSTEMS[number / COPIES];
-        let process = COORDINATORS + number;
-        let driver = SimulatedDriver {
-            subsystem: subsystem.parse().unwrap(),
-            process,
-            truth: self.truth.clone(),
-            gates: self.gates.clone(),
-            dice: self.dice.clone(),
-            time: self.time.clone(),
-            store: self.store.clone(),
-            hands: one.hands.clone(),
-            others: Mutex::default(),
-            absent: Mutex::default(),
-            lies: Mutex::default(),
-            newest: Mutex::default(),
-        };
-        let consumer = Consumer {
-            instance: one.instance.clone(),
-            driver: Arc::new(driver),
-            actions: sexton_model::catalogue::SubsystemActions::parse(subsystem, actions).unwrap(),
-            bus: self.stormy(process, Some(&one.instance.to_string()), one.frozen.clone()),
-            keyring: Arc::new(self.keyring.only(&Holder::Instance(one.instance.clone()))),
-            verifier: self.signer.verifier(),
-            clock: one.clock.clone(),
-            metrics: Arc::default(),
-            version: "simulated".to_owned(),
-            options: ConsumerOptions::default(),
-        };
-        let watched =
-            Watched { who: format!("consumer {number}"), defects: self.defects.clone(), done: None };
-        let running = tokio::spawn(async move {
-            let ended = consumer.run(CancellationToken::new()).await;
-            held(&watched.defects).push(format!("{} ended: {ended:?}", watched.who));
-        });
-        let one = &mut self.consumers[number];
-        (one.running, one.again_at) = (Some(running), None);
-    }
-
-    /// It is gone from one moment to the next; what it had not acked comes again. Whether it ran.
-    pub(super) async fn kill_consumer(&mut self, number: usize, again_at: Timestamp) -> bool {
-        let one = &mut self.consumers[number];
-        let ran = one.running.is_some();
-        one.hands.drop_all();
-        if let Some(running) = one.running.take() {
-            running.abort();
-            running.await.ok();
-        }
-        one.again_at = Some(again_at);
-        one.thaws_at = None;
-        one.frozen.thaw();
-        ran
-    }
-
-    /// The job table's process ends, with everything that runs on it.
-    pub(super) async fn close_ledger(&mut self, again_at: Timestamp) {
-        for number in 0..COORDINATORS {
-            self.kill_coordinator(number, again_at).await;
-        }
-        if let Some((_, _, running)) = self.scheduling.take() {
-            running.abort();
-            running.await.ok();
-        }
-        self.ledger = None;
-        // Its writer ends by itself once nobody can ask it any more, and gives up the lock.
-        let mut lock = self.file().into_os_string();
-        lock.push(".lock");
-        let lock = std::fs::File::open(lock).unwrap();
-        lock.lock().unwrap();
-    }
-
-    /// Whoever was down for long enough is started, and whoever was stopped goes on.
-    async fn start_whoever_is_due(&mut self) {
-        let now = self.time.now();
-        if !self.end_being_down(now).await {
-            return;
-        }
-        for number in 0..COORDINATORS {
-            if self.ledger.is_some() && matches!(self.coordinators[number], Err(at) if at <= now) {
-                self.start_coordinator(number).await;
-                self.say(format!("coordinator {number} starts"));
-            }
-        }
-        for number in 0..self.consumers.len() {
-            if self.consumers[number].again_at.is_some_and(|at| at <= now) {
-                self.start_consumer(number);
-            }
-            if self.consumers[number].thaws_at.is_some_and(|at| at <= now) {
-                self.consumers[number].thaws_at = None;
-                let late =
-                    self.consumers[number].hands.go_on(self.store.shown(), &held(&self.traffic.orders));
-                for _ in 0..late {
-                    self.dice.count(PAST_LEASE);
-                }
-                self.consumers[number].frozen.thaw();
-                self.say(format!("consumer {number} goes on"));
-                self.time.wake();
-            }
-        }
     }
 
     /// One decision, as a person's request has it.

@@ -26,6 +26,14 @@ fn violated(invariant: &'static str, what: String) -> Result<(), Violation> {
     Err(Violation { invariant, what })
 }
 
+/// Whether a record can still be cancelled in this stage, so that nothing may be destroyed in it.
+pub fn can_be_cancelled(stage: Stage) -> bool {
+    match stage {
+        Stage::Announce | Stage::Soft => true,
+        Stage::Hard | Stage::Purge | Stage::Recycle => false,
+    }
+}
+
 /// Whether a trail has the same decision twice, which is one about an order: of others two may be the same.
 pub fn repeated(before: &AuditEvent, event: &AuditEvent) -> bool {
     (event.ordered.is_some() || event.fence.is_some()) && before == event
@@ -88,7 +96,7 @@ impl Course {
             && event.mode == Some(Mode::Perform)
             && let Some((_, step)) = find(view, stage, step)
         {
-            if step.nature == Nature::Destructive && stage.reversible() {
+            if step.nature == Nature::Destructive && can_be_cancelled(stage) {
                 violated("I4", format!("{}: in {stage}", told()))?;
             }
             self.after_its_users(view, step, told)?;

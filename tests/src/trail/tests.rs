@@ -5,6 +5,7 @@ use sexton_coordinator::Plans;
 use sexton_model::DeletionId;
 use sexton_model::audit::GENESIS;
 use sexton_model::deletion::{Deletion, Record};
+use sexton_model::job::Out;
 
 use super::*;
 
@@ -155,4 +156,27 @@ fn a_missing_event_is_noticed() {
     assert_eq!(Trail::default().see(&view, &first(1), DAY), Ok(()));
     let gap = Trail::default().see(&view, &first(2), DAY).unwrap_err();
     assert_eq!(gap.invariant, "I12", "{gap}");
+}
+
+#[test]
+fn a_job_locks_from_its_beginning_to_its_end_whatever_it_waits_for() {
+    let mut view = DeletionView { deletion: deletion(), targets: BTreeMap::new(), audit: Vec::new() };
+    assert_eq!(locks(&view), 0, "nothing has begun");
+    let (at, fence) = (Timestamp(DUE * 1000), Fence { epoch: 1, number: 1 });
+    let out = Out { fence, deadline: at, lease_until: at, started: false, performer: None };
+    let reason = "a test".to_owned();
+    for (state, many) in [
+        (JobState::Ready { since: at, blocked: None }, 1),
+        (JobState::Running(out), 1),
+        (JobState::Waiting { until: at, reason: reason.clone() }, 1),
+        (JobState::Cancelling(out), 1),
+        (JobState::Parked { reason }, 1),
+        (JobState::Scheduled { due_at: Some(at) }, 0),
+        (JobState::Done, 0),
+        (JobState::Cancelled, 0),
+        (JobState::Rescued, 0),
+    ] {
+        view.deletion.jobs[0].state = state;
+        assert_eq!(locks(&view), many, "{:?}", view.deletion.jobs[0].state);
+    }
 }

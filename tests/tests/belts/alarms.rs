@@ -9,13 +9,13 @@ use sexton_model::belts::{PauseSelector, Policy};
 use sexton_model::canary::{Canary, Probe};
 use sexton_model::decide::Event;
 use sexton_model::deletion::RecordStatus;
-use sexton_model::job::{JobKind, Stage, StateName};
-use sexton_model::{ResourceId, Timestamp};
+use sexton_model::job::{JobKind, JobState, Stage, StateName};
+use sexton_model::{DeletionId, ResourceId, Timestamp};
 
 use super::budgets::{counting, policy};
 use super::gate::Flaw;
 use super::on_call::OnCall;
-use super::system::{System, monitoring, on_many_machines, ops, until, web01};
+use super::system::{System, backup, monitoring, on_many_machines, ops, until, web01};
 
 on_many_machines! {
     a_frozen_batch_is_told_by_both_routes_and_once,
@@ -25,6 +25,8 @@ on_many_machines! {
     that_nobody_could_be_told_is_told,
     a_credential_that_should_be_gone_is_told,
     whoever_breaks_the_glass_is_told_of,
+    whoever_breaks_the_glass_and_takes_that_back_is_told_of,
+    what_was_cancelled_and_is_not_back_is_told,
     that_others_delete_is_told,
     that_others_delete_most_of_it_stops_the_scope_though_it_is_not_believed,
     a_census_that_is_refused_is_told_until_one_is_believed,
@@ -125,7 +127,8 @@ async fn a_date_that_was_missed_is_told_by_the_second_route_while_the_first_fail
     until("the server is told, late", async || !on_call.by_webhook(kind).is_empty()).await;
     assert_eq!(on_call.by_webhook(kind), std::slice::from_ref(&raised));
     assert_eq!(on_call.by_command(kind), [raised], "and nobody twice");
-    system.ledger.release_resource(&web01(), Which::Origin("legal".parse().unwrap()), &ops()).await.unwrap();
+    let (legal, boss) = ("legal".parse().unwrap(), "boss".parse().unwrap());
+    system.ledger.release_resource(&web01(), Which::Origin(legal), &boss).await.unwrap().unwrap();
     system.until_over(id, RecordStatus::Recycled).await;
     until("its end is told", async || on_call.by_webhook(kind).len() == 2).await;
     assert_eq!(on_call.by_webhook(kind)[1].0, Phase::Ended);
@@ -214,18 +217,91 @@ async fn a_credential_that_should_be_gone_is_told() {
     both_are_told(&on_call, AlarmKind::OverdueCredential, subject).await;
 }
 
+/// Whoever asked for the deletion lets its hard stage pass the hours, with nobody else.
+async fn break_the_glass(system: &System, id: DeletionId) -> i64 {
+    let (stage, belt) = (Stage::Hard, Passable::Window);
+    let reason = "nobody else is awake".to_owned();
+    let new = NewOneShot { deletion: id, stage, belt, by: ops(), reason, break_glass: true };
+    system.ledger.give_one_shot(new).await.unwrap().unwrap().id
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_breaks_the_glass_is_told_of() {
     let on_call = OnCall::new().await;
     let system = System::start_telling(any_time(), on_call.options()).await;
     system.hold(&web01()).await;
     let id = system.delete().await;
-    let (stage, belt) = (Stage::Hard, Passable::Window);
-    let reason = "nobody else is awake".to_owned();
-    let new = NewOneShot { deletion: id, stage, belt, by: ops(), reason, break_glass: true };
-    let given = system.ledger.give_one_shot(new).await.unwrap().unwrap();
-    both_are_told(&on_call, AlarmKind::BrokenGlass, Subject::Override { id: given.id }).await;
+    let given = break_the_glass(&system, id).await;
+    both_are_told(&on_call, AlarmKind::BrokenGlass, Subject::Override { id: given }).await;
     says_what_comes_back(&on_call, AlarmKind::BrokenGlass);
+}
+
+/// At once, and before anybody has looked: by then the stage could have begun.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_breaks_the_glass_and_takes_that_back_is_told_of() {
+    let on_call = OnCall::new().await;
+    let system = System::start_telling(any_time(), on_call.options()).await;
+    system.hold(&web01()).await;
+    let id = system.delete().await;
+    let given = break_the_glass(&system, id).await;
+    assert!(system.ledger.take_back_one_shot(given, &ops()).await.unwrap());
+    until("it is said who took it back", async || {
+        let open = open(&system).await;
+        open.iter().any(|view| view.standing.alarm.text.contains("ops took it back at "))
+    })
+    .await;
+    both_are_told(&on_call, AlarmKind::BrokenGlass, Subject::Override { id: given }).await;
+    says_what_comes_back(&on_call, AlarmKind::BrokenGlass);
+    // However often it is looked at, it stands.
+    for _ in 0..3 {
+        system.engine.alarm().await.unwrap();
+    }
+    let open = open(&system).await;
+    assert!(open.iter().any(|view| view.standing.alarm.kind == AlarmKind::BrokenGlass), "{open:?}");
+}
+
+/// Its consumers are down: it stands in line, and nobody has parked it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_cancelled_and_is_not_back_is_told() {
+    let on_call = OnCall::new().await;
+    // Ten minutes are over at once.
+    let options = Options { rules: Rules { not_back_ms: 0, ..Rules::default() }, ..on_call.options() };
+    let mut system = System::start_telling(any_time(), options).await;
+    let hard = PauseSelector { stage: Some(Stage::Hard), ..PauseSelector::default() };
+    system.ledger.pause(hard, &ops(), "somebody wants it back").await.unwrap();
+    let before = system.world();
+    let id = system.delete().await;
+    system.until_job(id, Stage::Soft, |state| *state == JobState::Done).await;
+    system.stop_consumers().await;
+    system.tell(id, Event::Cancel { by: ops(), reason: "it is wanted".into() }).await.unwrap();
+    let subject = || Subject::Deletion { deletion: id, resource: web01() };
+    both_are_told(&on_call, AlarmKind::NotBack, subject()).await;
+    let late = async || {
+        let mut open = open(&system).await;
+        open.retain(|view| view.standing.alarm.kind == AlarmKind::NotBack);
+        open.pop().map(|view| view.standing.alarm.text)
+    };
+    // The first order that nobody takes is within its time until its deadline.
+    let said = "is not back: its restore stands at ";
+    until("it is said where it stands", async || late().await.is_some_and(|text| text.contains(said))).await;
+    assert_eq!(on_call.by_command(AlarmKind::Parked), []);
+
+    for instance in [monitoring(), backup()] {
+        system.start_consumer(&instance).await;
+    }
+    system.until_over(id, RecordStatus::Cancelled).await;
+    assert_eq!(system.world()[0], before[0], "monitoring is as it was");
+    until("it is back", async || {
+        open(&system).await.iter().all(|view| view.standing.alarm.kind != AlarmKind::NotBack)
+    })
+    .await;
+    let over = (Phase::Ended, subject());
+    until("both are told that it is back", async || {
+        [on_call.by_webhook(AlarmKind::NotBack), on_call.by_command(AlarmKind::NotBack)]
+            .iter()
+            .all(|told| told.contains(&over))
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -275,8 +351,8 @@ async fn that_others_delete_most_of_it_stops_the_scope_though_it_is_not_believed
     }
     let pauses = system.ledger.pauses().await.unwrap();
     let [pause] = pauses.as_slice() else { panic!("one pause, however often it is handed in: {pauses:?}") };
-    let (kind, scope) = ("vm".parse().unwrap(), "tenants/acme".parse().unwrap());
-    let covers = PauseSelector { kind: Some(kind), scope: Some(scope), ..PauseSelector::default() };
+    let scope = "tenants/acme".parse().unwrap();
+    let covers = PauseSelector { scope: Some(scope), ..PauseSelector::default() };
     assert_eq!(pause.covers, covers);
     let why =
         "lists too few to be believed: 3 of vm are gone that are not being removed here, where 1 may go";

@@ -4,7 +4,7 @@ use sexton_model::belts::budget::{CannotApprove, CannotResume, Exceeded, Written
 use sexton_model::belts::census::{Rules, Sentinel};
 use sexton_model::belts::one_shot::Passable;
 use sexton_model::belts::{PauseSelector, Policy};
-use sexton_model::decide::Event;
+use sexton_model::decide::{Event, Refusal};
 use sexton_model::deletion::RecordStatus;
 use sexton_model::job::{Blocker, Job, JobKind, JobState, Stage, StateName};
 use sexton_model::{DeletionId, ResourceId};
@@ -14,6 +14,7 @@ use super::system::{System, on_many_machines, ops, until, web01};
 on_many_machines! {
     over_a_budget_nothing_begins_before_somebody_else_approves_it,
     a_restart_forgets_neither_the_count_nor_the_batch,
+    what_is_frozen_stays_so_whatever_is_counted_by_now,
     what_is_frozen_before_hard_comes_back_with_a_cancel,
     what_has_piled_up_before_soft_does_not_begin_all_at_once,
     a_share_is_of_those_that_were_there_before_any_of_them_went,
@@ -95,6 +96,33 @@ async fn a_restart_forgets_neither_the_count_nor_the_batch() {
     system.tell(id, Event::Cancel { by: ops(), reason: "kept".into() }).await.unwrap();
     system.until_over(id, RecordStatus::Cancelled).await;
     until("the batch is left", async || system.ledger.batches().await.unwrap().is_empty()).await;
+}
+
+/// The next coordinator counts another stage. Nobody has approved what the one before has frozen.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_frozen_stays_so_whatever_is_counted_by_now() {
+    let system = System::start_in_calendar_days(policy("a_day = 1\nstages = [\"announce\"]")).await;
+    let before = system.world();
+    let ids = two(&system).await;
+    for id in ids {
+        system.until_job(id, Stage::Announce, frozen).await;
+    }
+    let system = system.restarted_with(policy("a_day = 1\nstages = [\"purge\"]")).await;
+    for id in ids {
+        let job = system.job(id, JobKind::Stage(Stage::Announce)).await.id;
+        let refused = system.tell(id, Event::Recheck { job }).await;
+        assert!(matches!(refused, Err(NotDone::Refused(Refusal::NotYet(_)))), "{refused:?}");
+    }
+    // Its ticks judge the batch, and look at what is held.
+    system.two_beacons().await;
+    for id in ids {
+        assert!(frozen(&system.job(id, JobKind::Stage(Stage::Announce)).await.state));
+    }
+    assert_eq!(system.world(), before);
+    let batch = system.ledger.batches().await.unwrap()[0].batch;
+    let digest = system.ledger.batch(batch).await.unwrap().unwrap().digest();
+    assert_eq!(system.engine.approve(approval(batch, digest, "boss")).await.unwrap(), Ok(2));
+    system.until_over(ids[0], RecordStatus::Recycled).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,7 +3,7 @@
 use sexton_ledger::{Counted, NotDone};
 use sexton_model::belts::budget::Exceeded;
 use sexton_model::belts::census::daily::Take;
-use sexton_model::belts::census::{Census, NotBelieved, Rules, Sentinel};
+use sexton_model::belts::census::{Census, Listed, NotBelieved, Rules, Sentinel};
 use sexton_model::belts::{PauseSelector, Policy};
 use sexton_model::deletion::RecordStatus;
 use sexton_model::job::{Blocker, JobState, Stage};
@@ -19,6 +19,8 @@ on_many_machines! {
     one_that_is_suddenly_smaller_is_refused_and_the_share_stays,
     one_in_which_most_is_gone_stops_its_scope_though_it_is_refused,
     what_nobody_has_registered_lets_no_more_begin,
+    what_is_registered_in_another_scope_lets_no_more_begin,
+    few_that_others_delete_in_each_of_many_scopes_stop_their_kind_everywhere,
     one_that_is_handed_in_where_sexton_takes_it_hides_no_foreign_deletion,
 }
 
@@ -31,11 +33,11 @@ fn keepers() -> [ResourceId; 2] {
     ["keeper", "keeper-web"].map(vm)
 }
 
-/// By these budgets, and with a sentinel in `tenants/acme` and another one below it.
+/// By these budgets, and with two sentinels in `tenants/acme`.
 fn guarded(budgets: &str) -> Policy {
-    let [outer, inner] = keepers();
+    let [one, other] = keepers();
     let sentinel = |scope: &str, resource: ResourceId| Sentinel { scope: scope.parse().unwrap(), resource };
-    let sentinels = vec![sentinel("tenants/acme", outer), sentinel("tenants/acme/web", inner)];
+    let sentinels = vec![sentinel("tenants/acme", one), sentinel("tenants/acme", other)];
     Policy { census: Rules { sentinels, ..Rules::default() }, ..policy(budgets) }
 }
 
@@ -122,9 +124,9 @@ async fn one_that_misses_a_sentinel_is_refused_and_opens_no_budget() {
     register_keepers(&system).await;
     let before = system.world();
     let first = system.delete().await;
-    let [outer, inner] = keepers();
-    let missing = || NotBelieved::SentinelMissing(inner.clone(), "census-ro".to_owned());
-    let partial = [outer, web01()];
+    let [one, other] = keepers();
+    let missing = || NotBelieved::SentinelMissing(other.clone(), "census-ro".to_owned());
+    let partial = [one, web01()];
     assert_eq!(refused(&system, system.census(&partial, 2).await).await, missing());
     stays_uncounted(&system, first).await;
     assert_eq!(system.world(), before);
@@ -254,9 +256,9 @@ async fn one_in_which_most_is_gone_stops_its_scope_though_it_is_refused() {
     assert_eq!(why, NotBelieved::Fewer { census: 1, before: 10, listed: 3 });
     let pauses = system.ledger.pauses().await.unwrap();
     let [pause] = pauses.as_slice() else { panic!("{pauses:?}") };
-    let (kind, scope) = ("vm".parse().unwrap(), "tenants/acme".parse().unwrap());
-    let covers = PauseSelector { kind: Some(kind), scope: Some(scope), ..PauseSelector::default() };
-    assert_eq!(pause.covers, covers);
+    let scope = "tenants/acme".parse().unwrap();
+    let covers = PauseSelector { scope: Some(scope), ..PauseSelector::default() };
+    assert_eq!(pause.covers, covers, "of whatever kind");
 
     let paused = |state: &JobState| matches!(state, JobState::Held { by: Blocker::Pause { .. }, .. });
     let id = system.delete().await;
@@ -296,6 +298,80 @@ async fn what_nobody_has_registered_lets_no_more_begin() {
     let all = [&keepers()[..], &more[..], &webs[..]].concat();
     let why = refused(&system, Census { more: false, ..system.census(&all, 205).await }).await;
     assert_eq!(why, NotBelieved::More { census: 1, before: 105, listed: 205 });
+}
+
+/// Nor is what is truly there, and registered, by whoever says that all of it is in the scope of its deletions.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_registered_in_another_scope_lets_no_more_begin() {
+    let system =
+        System::start_in_calendar_days(guarded("a_day = 5\npercent = 25\nstages = [\"announce\"]")).await;
+    let webs = webs(3);
+    register_keepers(&system).await;
+    register(&system, &webs).await;
+    let theirs: Vec<ResourceId> = (0..100).map(|number| vm(&format!("m{number:03}"))).collect();
+    for id in &theirs {
+        system.register_in("tenants/other", id, false).await;
+    }
+    // 25 % of five are two, since a part of one counts as one; of all that is listed there they would be more than five.
+    let all = [&keepers()[..], &theirs[..], &webs[..]].concat();
+    let handed_in = Census { scope: "tenants".parse().unwrap(), ..system.census(&all, 105).await };
+    let counted = hand_in(&system, handed_in).await.unwrap();
+    assert!(!counted.has_paused(), "{counted:?}");
+    assert_eq!(counted.taken.misplaced.get("tenants/acme"), Some(&100), "whoever hands it in is told");
+    assert_eq!(counted.taken.misplaced_named[0].registered_in.as_str(), "tenants/other");
+    until_begun(&system, delete(&system, &webs[0]).await).await;
+    until_begun(&system, delete(&system, &webs[1]).await).await;
+    let third = delete(&system, &webs[2]).await;
+    assert_eq!(stays_frozen(&system, third).await, (1, 2, 2));
+}
+
+/// One census for each tenant, and two machines of each are gone: of no scope are that too many.
+#[tokio::test(flavor = "multi_thread")]
+async fn few_that_others_delete_in_each_of_many_scopes_stop_their_kind_everywhere() {
+    let mut policy = policy("a_day = 2\neverywhere = 4");
+    let tenants = ["tenants/t1", "tenants/t2", "tenants/t3"];
+    let of = |tenant: &str| ["always", "one", "two"].map(|name| vm(&format!("{}-{name}", &tenant[8..])));
+    let sentinel =
+        |tenant: &str| Sentinel { scope: tenant.parse().unwrap(), resource: of(tenant)[0].clone() };
+    policy.census.sentinels = tenants.map(sentinel).to_vec();
+    let system = System::start_in_calendar_days(policy).await;
+    let before = system.world();
+    let count = async |tenant: &str, listed: &[ResourceId], fewer: bool| {
+        let scope: Scope = tenant.parse().unwrap();
+        let census = system.census(listed, listed.len() as u64).await;
+        let there = |one: &Listed| Listed { scope: scope.clone(), ..one.clone() };
+        let listed = census.listed.iter().map(there).collect();
+        let census = Census { scope: scope.clone(), listed, fewer, ..census };
+        system.ledger.take_census(census, &ops()).await.unwrap()
+    };
+    for tenant in tenants {
+        for id in &of(tenant) {
+            system.register_in(tenant, id, false).await;
+        }
+        assert!(!count(tenant, &of(tenant), false).await.unwrap().has_paused());
+    }
+    for tenant in [tenants[0], tenants[1]] {
+        let counted = count(tenant, &of(tenant)[..1], true).await.unwrap();
+        assert!(counted.taken.newly_missing == 2 && !counted.has_paused(), "{counted:?}");
+    }
+    // Of three machines two are so many that the census is refused: they are gone all the same.
+    let why = count(tenants[2], &of(tenants[2])[..1], false).await.unwrap_err();
+    assert!(matches!(why, NotDone::Census(NotBelieved::Fewer { before: 3, listed: 1, .. })), "{why}");
+    let pauses = system.ledger.pauses().await.unwrap();
+    let [pause] = pauses.as_slice() else { panic!("{pauses:?}") };
+    let covers = PauseSelector { kind: Some("vm".parse().unwrap()), ..PauseSelector::default() };
+    assert_eq!(pause.covers, covers, "in every scope, also where nothing is gone");
+    assert!(pause.reason.contains("6 of vm are gone in all scopes together"), "{pause:?}");
+
+    let paused = |state: &JobState| matches!(state, JobState::Held { by: Blocker::Pause { .. }, .. });
+    let id = system.delete().await;
+    system.until_job(id, Stage::Announce, paused).await;
+    system.two_beacons().await;
+    assert_eq!(system.until_job(id, Stage::Announce, paused).await.cursor, 0, "not one step");
+    assert_eq!(system.world(), before);
+    // Whoever has found out who it was lifts it.
+    assert!(system.ledger.resume(pause.id, &ops(), None).await.unwrap().unwrap());
+    until_begun(&system, id).await;
 }
 
 /// Whoever has deleted machines by the platform's own button says that they are there: in the place of what instances list.

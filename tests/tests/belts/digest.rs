@@ -1,20 +1,24 @@
 //! The daily digest: told once a day by each route, with all that an administrator has to see in it.
 use chrono::{Days, NaiveTime};
-use sexton_coordinator::alarms::{Alarmer, Options};
-use sexton_model::alarm::{Moment, Notice, Rules};
+use sexton_coordinator::alarms::{Alarmer, Options, gather};
+use sexton_ledger::{ALARMS_PAGE, Found};
+use sexton_model::access::Extent;
+use sexton_model::alarm::{Alarm, AlarmKind, Moment, Notice, Rules, Severity, Subject, hold};
 use sexton_model::belts::PauseSelector;
 use sexton_model::digest::{Coming, Daily, Digest, Listed, Material, Outstanding, compose};
 use sexton_model::job::{Stage, StateName};
 use sexton_model::time::Day;
-use sexton_model::{ResourceId, Timestamp};
+use sexton_model::{DeletionId, ResourceId, Timestamp};
 
-use super::budgets::policy;
+use super::budgets::{counting, frozen, policy};
 use super::on_call::OnCall;
 use super::system::{System, on_many_machines, ops, until, web01};
 
 on_many_machines! {
     the_digest_is_told_once_a_day_over_restarts_and_coordinators,
     the_digest_says_what_comes_what_stands_out_and_what_stands_still,
+    the_digest_says_which_batches_wait_and_what_others_have_deleted,
+    the_worst_alarm_is_in_the_digest_however_many_were_raised_since,
 }
 
 /// From midnight on it is time, whenever this runs.
@@ -158,4 +162,71 @@ async fn the_digest_says_what_comes_what_stands_out_and_what_stands_still() {
     ] {
         assert!(text.contains(part), "{part:?} is missing in {text}");
     }
+}
+
+/// Of three machines two are to go on the same day, where one may; and somebody else has removed the third.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_digest_says_which_batches_wait_and_what_others_have_deleted() {
+    let on_call = OnCall::new().await;
+    // As above: one digest, made when all of that is there.
+    let untold = Options { daily: never(), ..Options::default() };
+    let counted = counting(policy("a_day = 1\nstages = [\"announce\"]"), web01());
+    let system = System::start_telling(counted, untold).await;
+    let [other, gone] = ["vm/web02", "vm/web03"].map(|id| id.parse::<ResourceId>().unwrap());
+    for id in [&other, &gone] {
+        system.register_named(id, false).await;
+    }
+    let all = [web01(), other.clone(), gone.clone()];
+    system.hand_in(&all, 3).await.unwrap();
+    assert_eq!(system.hand_in(&all[..2], 2).await.unwrap().paused, None, "one is not many");
+    for id in system.delete_both([web01(), other]).await {
+        system.until_job(id, Stage::Announce, frozen).await;
+    }
+
+    let another = Alarmer::new(Options { name: "another".into(), daily: AT_ONCE, ..on_call.options() });
+    until("both routes are told", async || {
+        another.tick(&*system.ledger, &[]).await.is_ok()
+            && on_call.digests().iter().all(|told| !told.is_empty())
+    })
+    .await;
+    let [by_webhook, by_command] = on_call.digests().map(|mut told| told.remove(0));
+    assert_eq!(by_webhook, by_command);
+    let Notice::Digest { digest, text, .. } = &by_webhook else { panic!("{by_webhook:?}") };
+    let [batch] = digest.batches.items.as_slice() else { panic!("{text}") };
+    let said = (batch.scope.as_str(), batch.stage, batch.waiting, batch.needs_approval);
+    assert_eq!(said, ("tenants/acme", Stage::Announce, 2, true), "{text}");
+    let [foreign] = digest.foreign.items.as_slice() else { panic!("{text}") };
+    let said = (foreign.scope.as_str(), foreign.count, foreign.named.as_slice());
+    assert_eq!(said, ("tenants/acme", 1, std::slice::from_ref(&gone)), "{text}");
+    for part in [
+        "needs approval since ",
+        ": 2 of vm in tenants/acme before announce: ",
+        "1 of vm in tenants/acme, found by census ",
+    ] {
+        assert!(text.contains(part), "{part:?} is missing in {text}");
+    }
+}
+
+/// More are open than are read at once, and the worst of them is the oldest.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_worst_alarm_is_in_the_digest_however_many_were_raised_since() {
+    let system = System::not_started().await;
+    let parked = |n: i64| {
+        let subject = Subject::Deletion { deletion: DeletionId(n), resource: web01() };
+        let scope = Some("tenants/acme".parse().unwrap());
+        Alarm::new(AlarmKind::Parked, scope, subject, "it is parked", "look")
+    };
+    let since = system.ledger.facts().await.unwrap().now;
+    let many: Vec<Alarm> = (1..=i64::from(ALARMS_PAGE)).map(parked).collect();
+    for (owner, hold) in [("one", vec![hold::orders_stopped("one", 60)]), ("another", many)] {
+        let found = Found { owner: owner.into(), since, hold };
+        system.ledger.note_alarms(found).await.unwrap();
+    }
+    let (day, rules) = (since.utc().date_naive(), Rules::default());
+    let made = gather::digest(&*system.ledger, (day, AT_ONCE), rules, &[], &Extent::Everywhere).await;
+    let digest = made.unwrap();
+    let first = &digest.alarms.items[0];
+    assert_eq!((first.kind, first.severity), (AlarmKind::OrdersStopped, Severity::Critical), "{digest}");
+    let all = digest.alarms.items.len() as u64 + digest.alarms.more;
+    assert_eq!(all, u64::from(ALARMS_PAGE) + 1, "and all are counted");
 }

@@ -94,7 +94,8 @@ async fn a_held_resource_is_not_touched_and_goes_on_when_it_is_released() {
     assert_eq!(system.world(), before);
     system.monitoring.close("silence", Point::Look);
     let origin = Which::Origin("legal".parse().unwrap());
-    assert_eq!(system.ledger.release_resource(&web01(), origin.clone(), &ops()).await.unwrap().len(), 1);
+    let released = system.ledger.release_resource(&web01(), origin.clone(), &boss()).await.unwrap();
+    assert_eq!(released.unwrap().len(), 1);
     system.monitoring.reached().await;
 
     // The order that is out is carried out (it was only to capture); the next one is not given.
@@ -104,7 +105,7 @@ async fn a_held_resource_is_not_touched_and_goes_on_when_it_is_released() {
     system.until_job(id, Stage::Soft, stopped).await;
     system.two_beacons().await;
     assert!(system.monitoring.changes().is_empty());
-    system.ledger.release_resource(&web01(), origin, &ops()).await.unwrap();
+    system.ledger.release_resource(&web01(), origin, &boss()).await.unwrap().unwrap();
     system.until_over(id, RecordStatus::Recycled).await;
 }
 

@@ -1,6 +1,7 @@
 //! A machine's place in a cluster: its key goes in the cluster and on the machine, and only when it was seen to be gone in both
 //! may the machine join another one.
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::json;
 use sexton_ledger::NotDone;
@@ -10,6 +11,7 @@ use sexton_model::decide::Event;
 use sexton_model::deletion::{RecordStatus, WaiverClaim};
 use sexton_model::exclusive::{CannotShare, Lacks};
 use sexton_model::job::{JobKind, JobState, Stage, StateName};
+use sexton_model::plan::Plan;
 use sexton_model::receipt::{Proof, Receipt};
 use sexton_model::resource::{Identity, Presence as Registration, Resource};
 use sexton_model::step::Presence;
@@ -23,6 +25,7 @@ on_many_machines! {
     nobody_leaves_by_being_registered_for_another_machine_or_scope,
     what_is_revoked_in_words_or_out_of_sight_keeps_its_place,
     a_key_that_may_remain_keeps_its_place_until_somebody_has_seen_it_gone,
+    a_key_that_nobody_has_looked_at_is_not_revoked,
 }
 
 const PLACE: &str = "machine/storage07";
@@ -226,4 +229,27 @@ async fn a_key_that_may_remain_keeps_its_place_until_somebody_has_seen_it_gone()
     waive(WaiverClaim::Absent, "its disk was wiped").await.unwrap();
     system.until_over(leaving, RecordStatus::Recycled).await;
     joins_b(&system).await;
+}
+
+/// Its plan looks in one of both places only, as the linter allowed once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_nobody_has_looked_at_is_not_revoked() {
+    let mut system = member_of_a().await;
+    let mut plan = Plan::clone(&system.plan);
+    for stage in &mut plan.stages {
+        stage.steps.retain(|step| !step.name.starts_with("cluster.inspect"));
+    }
+    system.plan = Arc::new(plan);
+    system.start_everything().await;
+    let leaving = leave(&system).await;
+    let parked = |state: &JobState| state.name() == StateName::Parked;
+    let hard = system.until_job(leaving, Stage::Hard, parked).await;
+    let JobState::Parked { reason } = hard.state else { panic!("{hard:?}") };
+    assert!(reason.contains("nothing is pinned to compare it with; inspect first"), "{reason}");
+    assert_eq!(keys(&system), (true, true));
+    // Once somebody has revoked it by hand, the rest goes on.
+    system.revoke_by_hand(&cluster("a"), &id("a"));
+    system.tell(leaving, Event::Retry { by: ops() }).await.unwrap();
+    system.until_job(leaving, Stage::Hard, is_done).await;
+    assert_eq!(keys(&system), (false, false));
 }

@@ -1,22 +1,33 @@
-//! What is registered again: nobody who asks for a deletion chooses by which scope's ceiling, budgets and pauses it is decided.
+//! What is registered again: nobody who asks for a deletion chooses by which scope's ceiling, budgets and pauses it is decided,
+//! who is told of it, how dangerous it is, whose redundancy it has to mind, or who is restored first.
+use serde_json::{Value, json};
 use sexton_api::{Client, Register};
 use sexton_model::access::Role;
 use sexton_model::belts::ceiling::{Ceiling, NewCeiling};
 use sexton_model::decide::Event;
 use sexton_model::deletion::RecordStatus;
 use sexton_model::job::{Blocker, JobKind, JobState, Stage};
-use sexton_model::resource::Resource;
+use sexton_model::resource::{Criticality, PRIORITY_DEFAULT, Resource};
 
 use super::system::{System, on_many_machines, ops, web01};
 
 on_many_machines! {
     whoever_asks_for_a_deletion_does_not_choose_what_stops_it,
+    whoever_asks_for_a_deletion_does_not_choose_who_is_told,
+    whoever_asks_for_a_deletion_does_not_choose_how_dangerous_it_is,
+    what_platforms_register_again_keeps_the_priority_that_an_operator_has_set,
+    whoever_asks_for_a_deletion_takes_it_out_of_no_group,
 }
 
 /// Why it is not registered; nothing if it is.
 async fn refused(client: &Client, resource: &Resource) -> Option<String> {
     let body = Register { resources: vec![resource.clone()], whole: true, dry_run: false };
     client.register(&body).await.unwrap().results.remove(0)
+}
+
+/// `vm/web01` as it is registered.
+async fn there(system: &System) -> Resource {
+    system.ledger.resource(&web01()).await.unwrap().unwrap().resource
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -29,7 +40,7 @@ async fn whoever_asks_for_a_deletion_does_not_choose_what_stops_it() {
     let url = system.serve_inventory().await;
     let ci = system.asking(&url, ("ci", Role::Requester, "tenants")).await;
     let boss = system.asking(&url, ("boss", Role::Approver, "tenants")).await;
-    let there = system.ledger.resource(&web01()).await.unwrap().unwrap().resource;
+    let there = there(&system).await;
     let moved = Resource { scope: "tenants/lab".parse().unwrap(), ..there.clone() };
     let before = system.world();
 
@@ -52,4 +63,100 @@ async fn whoever_asks_for_a_deletion_does_not_choose_what_stops_it() {
     let id = system.delete().await;
     system.until_over(id, RecordStatus::Recycled).await;
     assert!(system.ledger.verify_chain(id).await.unwrap().is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_asks_for_a_deletion_does_not_choose_who_is_told() {
+    let mut system = System::start_announcing().await;
+    let url = system.serve_announcing().await;
+    let ci = system.asking(&url, ("ci", Role::Requester, "tenants")).await;
+    let boss = system.asking(&url, ("boss", Role::Approver, "tenants")).await;
+    let plain = there(&system).await;
+    let told =
+        |whom: Value| Resource { attributes: [("monitoring".to_owned(), whom)].into(), ..plain.clone() };
+    let owner = told(json!({ "contacts": ["owner@example.org"] }));
+    for again in 0..3 {
+        assert_eq!(
+            refused(&ci, &owner).await,
+            None,
+            "{again}: first it told nobody, and then it is the same"
+        );
+    }
+    let expected = "attributes.monitoring: taking away whom a deletion is told needs the role approver, and ci is requester";
+    let others = told(json!({ "contacts": ["ci@example.org"] }));
+    for whom in [others.clone(), told(json!({ "none": true })), plain.clone()] {
+        assert_eq!(refused(&ci, &whom).await.as_deref(), Some(expected), "{whom:?}");
+        assert_eq!(there(&system).await, owner);
+    }
+    // More of them are told by whoever likes, and others instead by whoever may.
+    let both = told(json!({ "contacts": ["ci@example.org", "owner@example.org"] }));
+    assert_eq!(refused(&ci, &both).await, None);
+    assert_eq!(refused(&boss, &others).await, None);
+    assert_eq!(there(&system).await, others);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_asks_for_a_deletion_does_not_choose_how_dangerous_it_is() {
+    let mut system = System::start().await;
+    let url = system.serve_inventory().await;
+    let ci = system.asking(&url, ("ci", Role::Requester, "tenants")).await;
+    let boss = system.asking(&url, ("boss", Role::Approver, "tenants")).await;
+    let reproducible = there(&system).await;
+    let dangerous = Resource { criticality: Criticality::Irreplaceable, ..reproducible.clone() };
+    for again in 0..2 {
+        assert_eq!(refused(&ci, &dangerous).await, None, "{again}");
+    }
+    let why = refused(&ci, &reproducible).await.unwrap();
+    assert!(why.starts_with("criticality: ") && why.contains("needs the role approver"), "{why}");
+    assert_eq!(there(&system).await, dangerous);
+    assert_eq!(refused(&boss, &reproducible).await, None);
+    assert_eq!(there(&system).await, reproducible);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_platforms_register_again_keeps_the_priority_that_an_operator_has_set() {
+    let mut system = System::start().await;
+    let url = system.serve_inventory().await;
+    let ci = system.asking(&url, ("ci", Role::Requester, "tenants")).await;
+    let ops = system.asking(&url, ("night", Role::Operator, "tenants")).await;
+    let plain = there(&system).await;
+    assert_eq!(plain.priority, PRIORITY_DEFAULT);
+    let first = Resource { priority: -5, ..plain.clone() };
+    let why = refused(&ci, &first).await.unwrap();
+    assert!(why.starts_with("priority: ") && why.contains("needs the role operator"), "{why}");
+    assert_eq!(refused(&ops, &first).await, None);
+    // As it does every night, also while all are restored.
+    for stated in [&plain, &first] {
+        assert_eq!(refused(&ci, stated).await, None);
+        assert_eq!(there(&system).await.priority, -5);
+    }
+    assert!(refused(&ci, &Resource { priority: 7, ..plain.clone() }).await.is_some());
+    assert_eq!(refused(&ops, &plain).await, None, "whoever may set one takes it back by stating none");
+    assert_eq!(there(&system).await.priority, PRIORITY_DEFAULT);
+}
+
+/// An approver may, but not for a deletion of their own: the groups are what would hold it.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_asks_for_a_deletion_takes_it_out_of_no_group() {
+    let mut system = System::start().await;
+    let url = system.serve_inventory().await;
+    // In this name the record is made.
+    let own = system.asking(&url, ("ops", Role::Approver, "tenants")).await;
+    let boss = system.asking(&url, ("boss", Role::Approver, "tenants")).await;
+    let alone = there(&system).await;
+    let member = Resource { groups: vec!["db-main".into()], ..alone.clone() };
+    assert_eq!(refused(&own, &member).await, None);
+    system.hold(&web01()).await;
+    let id = system.delete().await;
+
+    let why = refused(&own, &alone).await.unwrap();
+    assert!(why.contains("somebody else has to take it out of a redundancy group"), "{why}");
+    assert_eq!(there(&system).await, member);
+    assert_eq!(refused(&own, &member).await, None, "as it is it may be registered");
+    let events = system.ledger.access_events(0, 1000).await.unwrap();
+    assert!(events.iter().any(|(_, one)| one.what == "refused" && one.by == "ops"), "it is written down");
+    assert_eq!(refused(&boss, &alone).await, None);
+    assert_eq!(there(&system).await, alone);
+    system.tell(id, Event::Cancel { by: ops(), reason: "kept after all".into() }).await.unwrap();
+    system.until_over(id, RecordStatus::Cancelled).await;
 }

@@ -1,10 +1,13 @@
 //! The notice starts the clock: soft waits for an announcement that was delivered, and for the notice period behind it. Whoever is
 //! silenced at monitoring was told here; how mail goes, and comes back, is another test's.
+use std::sync::Arc;
+
 use sexton_ledger::NotDone;
 use sexton_model::audit::What;
 use sexton_model::decide::{Event, Refusal};
 use sexton_model::deletion::{RecordStatus, WaiverClaim};
 use sexton_model::job::{Blocker, JobKind, JobState, Stage, StateName};
+use sexton_model::plan::Plan;
 use sexton_model::{Actor, DeletionId, Timestamp};
 
 use super::gate::Flaw;
@@ -14,6 +17,7 @@ on_many_machines! {
     soft_waits_for_a_notice_that_is_delivered_late_and_for_its_period,
     an_acknowledgement_replaces_a_notice_that_is_never_delivered_and_starts_the_clock,
     a_notice_that_comes_back_holds_soft,
+    a_notice_is_given_although_what_it_depends_on_is_waived,
 }
 
 const SOFT: JobKind = JobKind::Stage(Stage::Soft);
@@ -103,4 +107,28 @@ async fn a_notice_that_comes_back_holds_soft() {
     assert!(matches!(late, Err(NotDone::Refused(Refusal::OtherThings { .. }))), "{late:?}");
     let told = acknowledged(&system, id).await;
     soft_follows(&system, id, told).await;
+}
+
+/// Its plan has the notice depend on a look, as the linter allowed once. That look finds nothing, and is waived.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_notice_is_given_although_what_it_depends_on_is_waived() {
+    let mut system = System::start_announcing().await;
+    let mut plan = Plan::clone(&system.plan);
+    let notice = plan.stages[0].steps.iter_mut().find(|step| step.notice).unwrap();
+    notice.after = vec!["backup.inspect".to_owned()];
+    system.plan = Arc::new(plan);
+    for kept in ["archives", "schedules"] {
+        std::fs::remove_file(system.folder().join("backup/main").join(kept).join("web01.json")).unwrap();
+    }
+    let id = delete(&system).await;
+    system.until_job(id, Stage::Announce, |state| state.name() == StateName::Parked).await;
+    assert_eq!(system.monitoring.changes(), Vec::<String>::new());
+    let (by, mark, evidence) = (boss(), system.mark(id).await, "it was never backed up".into());
+    let claim = WaiverClaim::MayRemain;
+    system.tell(id, Event::Waive { by, claim, mark, evidence }).await.unwrap();
+    system.until_job(id, Stage::Announce, |state| *state == JobState::Done).await;
+    assert_eq!(system.monitoring.changes(), ["perform silence"]);
+    let announce = JobKind::Stage(Stage::Announce).slot();
+    let waived = system.view(id).await.deletion.waivers.into_iter().filter(|w| w.slot == announce);
+    assert_eq!(waived.map(|waiver| waiver.step).collect::<Vec<_>>(), [1], "the look, and not the notice");
 }

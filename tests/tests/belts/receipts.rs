@@ -4,8 +4,9 @@ use std::sync::Arc;
 use serde_json::json;
 use sexton_api::{ClientError, Rescue, Waive};
 use sexton_coordinator::api::{Api, serve};
-use sexton_ledger::{Decided, NotDone};
+use sexton_ledger::{AlarmFilter, Decided, NotDone};
 use sexton_model::access::Role;
+use sexton_model::alarm::{Alarm, AlarmKind, Severity, Subject};
 use sexton_model::audit::What;
 use sexton_model::belts::PauseSelector;
 use sexton_model::catalogue::Nature;
@@ -22,6 +23,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::gate::{Flaw, Point};
+use super::system::footing::Footing;
 use super::system::{System, monitoring, on_many_machines, ops, until, web01};
 
 on_many_machines! {
@@ -31,6 +33,7 @@ on_many_machines! {
     what_was_saved_by_hand_is_rescued_behind_hard_once_all_is_quiet,
     nothing_is_rescued_once_purge_has_begun,
     only_an_approver_of_its_scope_waives_and_rescues,
+    a_purge_whose_trail_was_rewritten_has_no_receipt_and_that_is_told,
 }
 
 /// Nothing that is ordered up to the end of hard is carried out after five seconds: a rescue waits for that.
@@ -343,4 +346,36 @@ async fn only_an_approver_of_its_scope_waives_and_rescues() {
     );
     stop.cancel();
     serving.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_purge_whose_trail_was_rewritten_has_no_receipt_and_that_is_told() {
+    let (system, _) = signing().await;
+    let purge = PauseSelector { stage: Some(Stage::Purge), ..PauseSelector::default() };
+    let paused = system.ledger.pause(purge, &ops(), "somebody rewrites its trail").await.unwrap().pause.id;
+    let id = system.delete().await;
+    system.until_job(id, Stage::Purge, |state| state.name() == StateName::Held).await;
+    system.execute(match Footing::now() {
+        Footing::Embedded => "DROP TRIGGER audit_keeps_events",
+        Footing::Many => "DROP TRIGGER append_only ON audit",
+    });
+    let by = "'\"by\":\"', '\"by\":\"x'";
+    let rewrite =
+        format!("UPDATE audit SET body = replace(body, {by}) WHERE deletion_id = {} AND seq = 1", id.0);
+    system.execute(&rewrite);
+    assert!(system.ledger.resume(paused, &ops(), None).await.unwrap().unwrap());
+    system.until_job(id, Stage::Purge, |state| *state == JobState::Done).await;
+
+    let told = async || -> Vec<Alarm> {
+        system.engine.alarm().await.unwrap();
+        let filter = AlarmFilter { ended: false, before: None, limit: 100 };
+        let open = system.ledger.alarms(filter).await.unwrap().items.into_iter();
+        open.map(|view| view.standing.alarm).filter(|alarm| alarm.kind == AlarmKind::NoReceipt).collect()
+    };
+    until("somebody is told", async || !told().await.is_empty()).await;
+    let [alarm] = told().await.try_into().unwrap();
+    let subject = Subject::Deletion { deletion: id, resource: web01() };
+    assert_eq!((&alarm.subject, alarm.severity), (&subject, Severity::Critical));
+    assert!(alarm.text.contains("is purged and has no receipt: its audit chain is broken"), "{alarm:?}");
+    assert_eq!(system.ledger.receipt(id).await.unwrap(), None);
 }

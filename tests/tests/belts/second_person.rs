@@ -7,7 +7,7 @@ use sexton_model::access::Role;
 use sexton_model::belts::PauseSelector;
 use sexton_model::belts::ceiling::Ceiling;
 use sexton_model::deletion::RecordStatus;
-use sexton_model::job::{Blocker, JobState, Stage};
+use sexton_model::job::{Blocker, JobKind, JobState, Stage};
 use sexton_model::{DeletionId, ResourceId};
 
 use super::budgets::{frozen, policy};
@@ -15,6 +15,7 @@ use super::system::{System, on_many_machines, until, web01};
 
 on_many_machines! {
     what_was_stopped_is_let_go_by_a_second_person_only,
+    whoever_requested_it_reaches_no_hold_of_anothers,
 }
 
 /// Status and reason of a refusal.
@@ -140,4 +141,48 @@ async fn what_was_stopped_is_let_go_by_a_second_person_only() {
     let events = system.ledger.access_events(0, 1000).await.unwrap();
     let refusals = |by: &str| events.iter().filter(|(_, one)| one.what == "refused" && one.by == by).count();
     assert_eq!([refusals("olga"), refusals("ops"), refusals("boss"), refusals("apart")], [3, 3, 3, 2]);
+}
+
+/// The lawyers hold the machine, and an operator its record. Whoever requested it may release whatever there is, by their role.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_requested_it_reaches_no_hold_of_anothers() {
+    let mut system = System::start().await;
+    let (here, there) = (system.serve_inventory().await, system.serve_beside().await);
+    // In this name the record is made.
+    let ops = system.asking(&there, ("ops", Role::Operator, "tenants")).await;
+    let olga = system.asking(&here, ("olga", Role::Operator, "tenants")).await;
+    system.hold(&web01()).await;
+    let before = system.world();
+    let id = system.delete().await;
+    let held = |state: &JobState| matches!(state, JobState::Held { by: Blocker::Hold { .. }, .. });
+    system.until_job(id, Stage::Announce, held).await;
+    let on_machine = ops.resource(&web01()).await.unwrap().holds[0].id;
+    olga.hold(id, "not before the hearing").await.unwrap();
+    let on_record = system.view(id).await.deletion.holds[0].id;
+
+    let legal = "legal".parse().unwrap();
+    for (status, why) in [
+        refused(ops.release_resource(&web01(), on_machine).await),
+        refused(ops.release_origin(&web01(), &legal).await),
+        refused(ops.release(id, on_record).await),
+    ] {
+        assert!(status == 403 && why.contains("somebody else has to release a hold of another's"), "{why}");
+    }
+    // What they hold themselves is theirs.
+    ops.hold(id, "a moment").await.unwrap();
+    let own = system.view(id).await.deletion.holds[1].id;
+    ops.release(id, own).await.unwrap();
+    system.two_beacons().await;
+    assert!(held(&system.job(id, JobKind::Stage(Stage::Announce)).await.state));
+    assert_eq!(system.world(), before, "nothing was done");
+
+    olga.release_resource(&web01(), on_machine).await.unwrap();
+    system.two_beacons().await;
+    assert!(held(&system.job(id, JobKind::Stage(Stage::Announce)).await.state), "the record's own stands");
+    olga.release(id, on_record).await.unwrap();
+    system.until_over(id, RecordStatus::Recycled).await;
+    let events = system.ledger.access_events(0, 1000).await.unwrap();
+    let refusals = events.iter().filter(|(_, one)| one.what == "refused" && one.by == "ops").count();
+    assert_eq!(refusals, 3, "each is written down");
+    assert!(system.ledger.verify_chain(id).await.unwrap().is_ok());
 }

@@ -1,11 +1,11 @@
 //! Reading the job table for alarms and digests. Decides nothing.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::NaiveDate;
 use sexton_ledger::{ALARMS_PAGE, AlarmFilter, BatchRow, Ledger, LedgerError, WatchedRecord};
 use sexton_model::access::Extent;
 use sexton_model::alarm::hold::BatchFact;
-use sexton_model::alarm::{Alarm, Facts, Holding, Moment, Rules, of_deletion};
+use sexton_model::alarm::{Alarm, Facts, Holding, Moment, Rules, Standing, TOGETHER, of_deletion};
 use sexton_model::belts::census::daily::{self, Missed};
 use sexton_model::belts::census::{self, foreign};
 use sexton_model::belts::one_shot::OneShot;
@@ -21,7 +21,7 @@ use super::answered;
 pub async fn alarms(ledger: &dyn Ledger, rules: Rules) -> Result<Vec<Alarm>, LedgerError> {
     let at = moment(ledger, rules).await?;
     let (policy, latest) = (ledger.policy(), answered(ledger.latest_censuses()).await?);
-    let one_shots = answered(ledger.one_shots()).await?;
+    let one_shots = answered(ledger.broken_glass()).await?;
     let facts = Facts {
         batches: batches(ledger).await?,
         pauses: answered(ledger.pauses()).await?,
@@ -90,17 +90,20 @@ async fn missed(ledger: &dyn Ledger, at: &Moment) -> Result<Vec<Missed>, LedgerE
     Ok(daily::missed(&policy.census.take, &latest, at.day, at.now))
 }
 
-/// What can still be undone of those for which somebody broke the glass. There are few: see `ONE_SHOTS_MAX`.
+/// What can still be undone of those for which somebody broke the glass: said once of each deletion, and of no more than are named in
+/// alarms.
 async fn broken_glass(
     ledger: &dyn Ledger,
     one_shots: &[OneShot],
     at: &Moment,
 ) -> Result<BTreeMap<DeletionId, String>, LedgerError> {
     let mut said = BTreeMap::new();
-    for one in one_shots.iter().filter(|one| one.break_glass) {
-        let offer = undone(ledger, one.deletion, at).await?;
+    let hold = one_shots.iter().filter(|one| one.until > at.now);
+    let named: BTreeSet<DeletionId> = hold.take(TOGETHER).map(|one| one.deletion).collect();
+    for deletion in named {
+        let offer = undone(ledger, deletion, at).await?;
         if !offer.is_empty() {
-            said.insert(one.deletion, offer);
+            said.insert(deletion, offer);
         }
     }
     Ok(said)
@@ -143,10 +146,18 @@ async fn batches(ledger: &dyn Ledger) -> Result<Vec<BatchFact>, LedgerError> {
     Ok(answered(ledger.batches()).await?.into_iter().map(fact).collect())
 }
 
-async fn open(ledger: &dyn Ledger) -> Result<Vec<sexton_model::alarm::Standing>, LedgerError> {
-    let filter = AlarmFilter { ended: false, before: None, limit: ALARMS_PAGE };
-    let page = answered(ledger.alarms(filter)).await?;
-    Ok(page.items.into_iter().map(|view| view.standing).collect())
+/// All of them, by the page: which are the worst is seen once all are there.
+async fn open(ledger: &dyn Ledger) -> Result<Vec<Standing>, LedgerError> {
+    let (mut all, mut before) = (Vec::new(), None);
+    loop {
+        let filter = AlarmFilter { ended: false, before, limit: ALARMS_PAGE };
+        let page = answered(ledger.alarms(filter)).await?;
+        all.extend(page.items.into_iter().map(|view| view.standing));
+        before = all.last().map(|one: &Standing| one.id).filter(|_| page.next.is_some());
+        if before.is_none() {
+            return Ok(all);
+        }
+    }
 }
 
 /// What the digests of the last weeks said was coming, as far as they are there.

@@ -133,6 +133,8 @@ async fn believe(api: &Api, once: &Once, (by, asker): (&Actor, &Asker), census: 
 }
 
 /// What whoever has asked is told of one that was believed.
-fn told(Counted { taken, paused }: Counted, asker: &Asker) -> (StatusCode, Json<CensusInfo>) {
-    (StatusCode::CREATED, Json(CensusInfo { taken: taken.told_to(asker.extent()), paused }))
+fn told(counted: Counted, asker: &Asker) -> (StatusCode, Json<CensusInfo>) {
+    let Counted { taken, paused, paused_everywhere } = counted;
+    let taken = taken.told_to(asker.extent());
+    (StatusCode::CREATED, Json(CensusInfo { taken, paused, paused_everywhere }))
 }

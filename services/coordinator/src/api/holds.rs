@@ -64,7 +64,7 @@ async fn lift(
         Which::Number(number) => format!("hold {number} on {resource}"),
         Which::Origin(origin) => format!("hold of {origin} on {resource}"),
     };
-    let released = once.ledger.release_resource(&resource, which, by).await?;
+    let released = once.ledger.release_resource(&resource, which, by).await??;
     if released.is_empty() {
         return Err(Refused::absent(of));
     }

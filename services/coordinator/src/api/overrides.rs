@@ -21,11 +21,9 @@ pub(super) async fn list(State(api): Shared, asker: Asker) -> Result<Json<Vec<On
     Ok(Json(seen(&api, &asker, api.engine.ledger.one_shots().await?).await?))
 }
 
-/// Those for which the glass was broken, of records that the caller sees. There are few: see `ONE_SHOTS_MAX`.
+/// Those for which the glass was broken, taken back or not, of records that the caller sees.
 pub(super) async fn broken_glass(api: &Api, asker: &Asker) -> Result<Vec<OneShot>, Refused> {
-    let mut all = api.engine.ledger.one_shots().await?;
-    all.retain(|one| one.break_glass);
-    seen(api, asker, all).await
+    seen(api, asker, api.engine.ledger.broken_glass().await?).await
 }
 
 /// Those of `all` whose record the caller sees. Each record is looked at once, however many overrides it has.

@@ -187,7 +187,7 @@ impl Engine {
         (kind, scope, by): (&Kind, &Scope, &Actor),
         judged: &Result<Counted, NotDone>,
     ) {
-        let Counted { taken, paused } = match judged {
+        let counted = match judged {
             Ok(counted) => counted,
             Err(why) => {
                 tracing::warn!(%kind, %scope, %by, %why, "a census is not believed");
@@ -199,12 +199,17 @@ impl Engine {
                 return;
             }
         };
+        let taken = &counted.taken;
         if taken.missing > 0 || taken.unknown > 0 {
             let (missing, unknown, newly) = (taken.missing, taken.unknown, taken.newly_missing);
             tracing::warn!(census = taken.census, %kind, %scope, missing, newly, unknown, "the inventory and a census differ");
         }
+        let misplaced = taken.misplaced.values().copied().fold(0, u64::saturating_add);
+        if misplaced > 0 {
+            tracing::warn!(census = taken.census, %kind, %scope, misplaced, "some are registered in another scope than they are listed in");
+        }
         self.noted();
-        if paused.is_some() {
+        if counted.has_paused() {
             self.tell_of_pause().await;
         }
     }

@@ -31,13 +31,18 @@ impl Drop for Served {
 impl Served {
     /// With a configured token, or without one.
     pub fn start(configured: bool) -> Self {
+        Self::start_with(configured, "")
+    }
+
+    /// The same, with these lines more in its configuration.
+    pub fn start_with(configured: bool, further: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let api = site::free_port();
         let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy").canonicalize().unwrap();
         let token = if configured { "token_file = \"api.token\"\n" } else { "" };
         let mut config = format!(
             "[ledger]\nsqlite = \"sexton.db\"\n[api]\nlisten = \"{api}\"\n{token}[plans]\nfolder = \"{0}/plans\"\n\
-             subsystems = \"{0}/subsystems\"\n",
+             subsystems = \"{0}/subsystems\"\n{further}",
             deploy.display()
         );
         for name in ["hypervisor", "ipam", "dns", "backup", "monitoring", "notifier", "accounting", "config"]

@@ -2,8 +2,10 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
+use sexton_model::belts::PauseSelector;
 use sexton_model::belts::census::daily::{Attempt, Seen};
-use sexton_model::belts::census::{Census, Latest, Population, Refusal, Taken};
+use sexton_model::belts::census::{AsRegistered, Census, Latest, Population, Refusal, Taken};
+use sexton_model::checkpoint::Mark;
 use sexton_model::time::Day;
 use sexton_model::{Actor, Kind, ResourceId, Scope, Timestamp};
 use sqlx::postgres::{PgConnection, PgRow};
@@ -11,7 +13,7 @@ use sqlx::{Postgres, Row as _, Transaction};
 
 use super::error::{corrupt, doing};
 use super::{PgLedger, find, listing, pause, review, strangers};
-use crate::census::{self, Beside, CensusFilter, Censuses, Counted, Decided, PAGE_MAX};
+use crate::census::{self, Beside, CensusFilter, Censuses, Counted, Decided, NOTHING_GONE, PAGE_MAX};
 use crate::keys::Note;
 use crate::rules::text;
 use crate::{LedgerError, NotDone, Page};
@@ -24,11 +26,15 @@ const PAGE: &str = "SELECT c.body FROM censuses c WHERE c.id < $1 \
 const LAST_OF: &str = "SELECT body FROM censuses WHERE kind = $1 AND scope = $2 ORDER BY id DESC LIMIT 1";
 const OF_DAY: &str = "SELECT body FROM censuses WHERE kind = $1 AND scope = $2 AND accepted_at > $3 \
      ORDER BY id DESC LIMIT $4";
+/// Sought by their numbers, which ascend as their moments do: of a kind there may be very many that are older.
+const OF_KIND: &str = "SELECT body FROM censuses \
+     WHERE id > coalesce((SELECT id FROM censuses WHERE accepted_at <= $2 ORDER BY id DESC LIMIT 1), 0) \
+       AND kind = $1 AND accepted_at > $2 AND strpos(body, $3) = 0 ORDER BY id DESC LIMIT $4";
 const LAST: &str = "SELECT coalesce(max(id), 0) FROM censuses";
-/// With each whether the hard job of its live record has begun: it is neither scheduled nor held, nor was it
+/// With each its scope, and whether the hard job of its live record has begun: it is neither scheduled nor held, nor was it
 /// cancelled before.
 const REGISTERED: &str = "SELECT r.id, EXISTS (SELECT 1 FROM deletions d JOIN jobs j ON j.id = d.id * 8 + 2 \
-       WHERE d.resource = r.id AND d.live AND j.state NOT IN (0, 1, 8)) \
+       WHERE d.resource = r.id AND d.live AND j.state NOT IN (0, 1, 8)), r.scope \
      FROM resources r WHERE r.kind = $1 AND r.presence = 0 AND (r.scope = $2 OR starts_with(r.scope, $2 || '/'))";
 const INSERT: &str = "INSERT INTO censuses (id, kind, scope, accepted_at, body) VALUES ($1, $2, $3, $4, $5)";
 const FORGET: &str = "DELETE FROM censuses c WHERE accepted_at < $1 AND EXISTS (SELECT 1 FROM censuses n \
@@ -42,6 +48,8 @@ const FORGET_REFUSED: &str = "DELETE FROM latest_censuses WHERE believed_at IS N
      (SELECT kind, scope FROM latest_censuses WHERE believed_at IS NULL ORDER BY refused_at DESC LIMIT $1)";
 const LATEST_OF: &str =
     "SELECT kind, scope, believed_at, refused FROM latest_censuses WHERE kind = $1 AND scope = $2";
+const REFUSED_SINCE: &str = "SELECT kind, scope, believed_at, refused FROM latest_censuses \
+     WHERE kind = $1 AND refused_at > $2 ORDER BY scope LIMIT $3";
 const LATEST: &str =
     "SELECT kind, scope, believed_at, refused FROM latest_censuses ORDER BY kind, scope LIMIT $1";
 
@@ -81,17 +89,20 @@ async fn judge(
     let part = || doing("taking a census");
     let now = find::clock(&mut tx).await?;
     let last: i64 = sqlx::query_scalar(LAST).fetch_one(&mut *tx).await.map_err(part())?;
+    let day_before = census::day_before(now, ledger.options.day);
     let beside = Beside {
         policy: &ledger.policy.get(),
         day: ledger.options.day,
         now,
         last: last_of(&mut tx, census).await?,
-        of_day: of_day(&mut tx, census, census::day_before(now, ledger.options.day)).await?,
+        of_day: of_day(&mut tx, census, day_before).await?,
+        of_kind: of_kind(&mut tx, &census.kind, day_before).await?,
+        refused: refused_since(&mut tx, &census.kind, day_before).await?,
         registered: registered(&mut tx, &census.kind, &census.scope).await?,
         population: population(&mut tx, ledger, now).await?,
         pauses: pause::pauses(&mut tx).await?,
     };
-    let Decided { judged, pause: to_pause, missing } = beside.decide(last + 1, census);
+    let Decided { judged, pauses: to_pause, missing } = beside.decide(last + 1, census);
     match &judged {
         Ok(taken) => {
             keep(&mut tx, taken, (by, ledger.options.day)).await?;
@@ -107,20 +118,30 @@ async fn judge(
             pause::append(&mut tx, &census::refused(of, &refusal)).await?;
         }
     }
-    let mut paused = None;
-    if let Some((covers, reason)) = to_pause {
-        let done = pause::locked(&mut tx, covers, &census::coordinator()?, &reason).await?;
-        paused = Some((done.0.pause.id, done.1));
-    }
-    let done = judged.map(|taken| Counted { taken, paused: paused.as_ref().map(|(id, _)| *id) });
+    let mut marks = Vec::new();
+    let paused = place(&mut tx, to_pause.scope, &mut marks).await?;
+    let paused_everywhere = place(&mut tx, to_pause.everywhere, &mut marks).await?;
+    let done = judged.map(|taken| Counted { taken, paused, paused_everywhere });
     let decided = review::decide(&mut tx, ledger, None).await?;
     ledger.note(&mut tx, || done.as_ref().ok().cloned().map(Note::CensusTaken)).await?;
     tx.commit().await.map_err(part())?;
     ledger.known.note_decision(decided);
-    if let Some((_, mark)) = paused {
+    for mark in marks {
         ledger.known.note(mark, None);
     }
     Ok(done.map_err(NotDone::from))
+}
+
+/// One of the pauses that a census leads to, and what is known of the ledger once it is committed.
+async fn place(
+    db: &mut PgConnection,
+    to_pause: Option<(PauseSelector, String)>,
+    marks: &mut Vec<Mark>,
+) -> Result<Option<i64>, LedgerError> {
+    let Some((covers, reason)) = to_pause else { return Ok(None) };
+    let (done, mark) = pause::locked(db, covers, &census::coordinator()?, &reason).await?;
+    marks.push(mark);
+    Ok(Some(done.pause.id))
 }
 
 /// One that is believed.
@@ -240,6 +261,30 @@ async fn of_day(db: &mut PgConnection, census: &Census, from: Timestamp) -> Resu
     bodies.iter().rev().map(|body| parse(body)).collect()
 }
 
+/// The same of all scopes, of those that found something gone.
+async fn of_kind(db: &mut PgConnection, kind: &Kind, from: Timestamp) -> Result<Vec<Taken>, LedgerError> {
+    let bodies: Vec<String> = sqlx::query_scalar(OF_KIND)
+        .bind(kind.to_string())
+        .bind(from.0)
+        .bind(NOTHING_GONE)
+        .bind(census::OF_DAY_MAX)
+        .fetch_all(db)
+        .await
+        .map_err(doing("reading what the last day's censuses have found gone"))?;
+    bodies.iter().rev().map(|body| parse(body)).collect()
+}
+
+/// What came last of a kind where one was refused since then.
+async fn refused_since(
+    db: &mut PgConnection,
+    kind: &Kind,
+    from: Timestamp,
+) -> Result<Vec<Latest>, LedgerError> {
+    let query = sqlx::query(REFUSED_SINCE).bind(kind.to_string()).bind(from.0).bind(census::LATEST_MAX);
+    let rows = query.fetch_all(db).await.map_err(doing("reading which censuses were refused"))?;
+    rows.iter().map(one).collect()
+}
+
 pub(super) fn parse(body: &str) -> Result<Taken, LedgerError> {
     serde_json::from_str(body).map_err(|e| corrupt("censuses", "?", e.to_string()))
 }
@@ -248,14 +293,16 @@ async fn registered(
     db: &mut PgConnection,
     kind: &Kind,
     scope: &Scope,
-) -> Result<BTreeMap<ResourceId, bool>, LedgerError> {
+) -> Result<BTreeMap<ResourceId, AsRegistered>, LedgerError> {
     let part = || doing("reading what is registered");
     let query = sqlx::query(REGISTERED).bind(kind.to_string()).bind(scope.to_string());
     let rows = query.fetch_all(db).await.map_err(part())?;
     let one = |row: &PgRow| {
         let id: &str = row.try_get(0).map_err(part())?;
         let id = id.parse().map_err(|_| corrupt("resources", id, "not a resource"))?;
-        Ok((id, row.try_get(1).map_err(part())?))
+        let scope: &str = row.try_get(2).map_err(part())?;
+        let scope = scope.parse().map_err(|_| corrupt("resources", scope, "not a scope"))?;
+        Ok((id, AsRegistered { scope, going: row.try_get(1).map_err(part())? }))
     };
     rows.iter().map(one).collect()
 }

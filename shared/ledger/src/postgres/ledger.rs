@@ -140,15 +140,18 @@ impl Ledger for PgLedger {
         resource: &ResourceId,
         which: Which,
         by: &Actor,
-    ) -> Result<Vec<Hold>, LedgerError> {
-        let (released, live) = resource_holds::release(self, (resource, &which, by)).await?;
+    ) -> Result<Result<Vec<Hold>, NotDone>, LedgerError> {
+        let (released, live) = match resource_holds::release(self, (resource, &which, by)).await? {
+            Ok(released) => released,
+            Err(why) => return Ok(Err(why)),
+        };
         // They are released whatever comes of this: what is held is looked at within a minute anyway.
         if let Some(live) = live
             && let Err(error) = self.itself().run(crate::rules::look_again(live)).await
         {
             tracing::warn!(error = %error, deletion = %live, "released; what was held is looked at later");
         }
-        Ok(released)
+        Ok(Ok(released))
     }
 
     async fn groups_of(&self, resource: &ResourceId) -> Result<Groups, LedgerError> {
@@ -255,6 +258,11 @@ impl Ledger for PgLedger {
     async fn one_shots(&self) -> Result<Vec<OneShot>, LedgerError> {
         let mut db = self.pool.acquire().await.map_err(doing("reading overrides"))?;
         one_shots::good(&mut db).await
+    }
+
+    async fn broken_glass(&self) -> Result<Vec<OneShot>, LedgerError> {
+        let mut db = self.pool.acquire().await.map_err(doing("reading overrides"))?;
+        one_shots::broken_glass(&mut db).await
     }
 
     async fn take_census(&self, census: Census, by: &Actor) -> Result<Result<Counted, NotDone>, LedgerError> {

@@ -53,7 +53,7 @@ const FACTS: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::b
        AND NOT EXISTS (SELECT 1 FROM stubs s WHERE s.deletion_id = k.deletion AND k.seq BETWEEN 1 AND s.events \
        AND (k.seq < s.events OR encode(s.head, 'hex') = k.hash))), \
      ARRAY(SELECT h.resource || ' ' || h.body FROM resource_holds h WHERE h.resource = ANY($1) \
-       ORDER BY h.resource, h.id), beat_at, outages_change FROM ledger, \
+       ORDER BY h.resource, h.id), beat_at, outages_change, EXISTS (SELECT 1 FROM batches WHERE waits) FROM ledger, \
      (SELECT coalesce(array_agg(c.out_at), '{}') AS instances, coalesce(array_agg(c.restores), '{}') AS restores, \
       coalesce(array_agg(c.orders), '{}') AS orders FROM \
       (SELECT out_at, rank = 0 AS restores, count(*) AS orders FROM jobs WHERE locks AND out_at IS NOT NULL \
@@ -218,7 +218,8 @@ pub(super) async fn load(
         true => healthy::of(db, ledger, Timestamp(beat), (mark.epoch, outages)).await?,
         false => Healthy::default(),
     };
-    let asked = budget::asked(batch, &deletions, policy, (now, ledger.options.day));
+    let frozen: bool = facts.try_get(17).map_err(part())?;
+    let asked = budget::asked(batch, &deletions, (policy, frozen), (now, ledger.options.day));
     let loaded = Loaded {
         now,
         standing: admit::standing(db, &asked, now).await?,

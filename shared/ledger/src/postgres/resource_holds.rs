@@ -13,7 +13,7 @@ use super::chain::{Appended, Head};
 use super::error::{all_there, corrupt, doing};
 use super::{PgLedger, find, pause, review};
 use crate::keys::Note;
-use crate::rules::{LedgerEvent, text};
+use crate::rules::{LedgerEvent, releasing, text};
 use crate::{LedgerError, NotDone, known};
 
 const HEAD: &str = "SELECT audit_seq, audit_head FROM resources WHERE id = $1 FOR NO KEY UPDATE";
@@ -24,6 +24,8 @@ const OF_RESOURCES: &str =
 const INSERT: &str = "INSERT INTO resource_holds (resource, id, body) VALUES ($1, $2, $3)";
 const DELETE: &str = "DELETE FROM resource_holds WHERE resource = $1 AND id = ANY($2)";
 const LIVE: &str = "SELECT id FROM deletions WHERE resource = $1 AND live";
+const REQUESTERS: &str =
+    "SELECT deletion_id, body::json ->> 'requested_by' FROM records WHERE deletion_id = ANY($1)";
 const OF_DELETIONS: &str = "SELECT d.id, h.body FROM resource_holds h JOIN deletions d ON d.resource = h.resource \
      WHERE d.id = ANY($1) ORDER BY d.id, h.id";
 
@@ -64,25 +66,50 @@ pub(super) async fn place(ledger: &PgLedger, new: &NewHold) -> Result<Result<Hol
     Ok(Ok(hold))
 }
 
-/// Release holds of a resource; those that were released, and its live record.
+/// Holds that were released, and the resource's live record.
+type Released = Result<(Vec<Hold>, Option<DeletionId>), NotDone>;
+
+/// Who asked for these deletions.
+pub(super) async fn requesters(
+    db: &mut PgConnection,
+    deletions: &[DeletionId],
+) -> Result<HashMap<DeletionId, Actor>, LedgerError> {
+    if deletions.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let ids: Vec<i64> = deletions.iter().map(|deletion| deletion.0).collect();
+    let part = || doing("reading who asked for deletions");
+    let rows: Vec<(i64, String)> = sqlx::query_as(REQUESTERS).bind(ids).fetch_all(db).await.map_err(part())?;
+    let one = |(id, by): (i64, String)| {
+        Ok((DeletionId(id), by.parse().map_err(|_| corrupt("records", id, "not an actor"))?))
+    };
+    rows.into_iter().map(one).collect()
+}
+
+/// Release holds of a resource. Records of it are made under the same lock.
 pub(super) async fn release(
     ledger: &PgLedger,
     (resource, which, by): (&ResourceId, &Which, &Actor),
-) -> Result<(Vec<Hold>, Option<DeletionId>), LedgerError> {
+) -> Result<Released, LedgerError> {
     let part = || doing("releasing a resource");
     let resource = resource.to_string();
     let mut tx = ledger.pool.begin().await.map_err(part())?;
-    let Some(head) = head(&mut tx, &resource).await? else { return Ok((Vec::new(), None)) };
+    let Some(head) = head(&mut tx, &resource).await? else { return Ok(Ok((Vec::new(), None))) };
     let mut released = standing(&mut tx, &resource).await?;
     released.retain(|hold| which.covers(hold));
     if released.is_empty() {
-        return Ok((released, None));
+        return Ok(Ok((released, None)));
+    }
+    let live: Option<i64> =
+        sqlx::query_scalar(LIVE).bind(&resource).fetch_optional(&mut *tx).await.map_err(part())?;
+    let live = live.map(DeletionId);
+    let requested_by = requesters(&mut tx, live.as_slice()).await?.into_values().next();
+    if let Err(why) = releasing(&released, requested_by.as_ref(), by) {
+        return Ok(Err(why));
     }
     let ids: Vec<i64> = released.iter().map(|hold| hold.id).collect();
     let done = sqlx::query(DELETE).bind(&resource).bind(&ids).execute(&mut *tx).await.map_err(part())?;
     all_there("resource_holds", done.rows_affected(), ids.len())?;
-    let live: Option<i64> =
-        sqlx::query_scalar(LIVE).bind(&resource).fetch_optional(&mut *tx).await.map_err(part())?;
     let (at, body) = (find::clock(&mut tx).await?, json!({ "holds": known::value(&released)? }));
     let event = LedgerEvent { at, what: "hold_released".into(), by: by.to_string(), body };
     let end = append(&mut tx, resource, head, &event).await?;
@@ -90,7 +117,7 @@ pub(super) async fn release(
     ledger.note(&mut tx, || Some(Note::Released(released.clone()))).await?;
     tx.commit().await.map_err(part())?;
     ledger.known.note_decision(decided);
-    Ok((released, live.map(DeletionId)))
+    Ok(Ok((released, live)))
 }
 
 /// The end of a resource's chain; its row is locked.

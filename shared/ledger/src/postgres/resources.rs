@@ -1,6 +1,7 @@
 //! Registering resources, and listing them.
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use sexton_model::access::leaves_a_group;
 use sexton_model::audit::Hash;
 use sexton_model::belts::covered::Covered;
 use sexton_model::resource::{Presence, Resource};
@@ -14,7 +15,7 @@ use super::{PgLedger, below, claims, codes, exclusive, groups, pause, resource_h
 use crate::claims::Claims;
 use crate::exclusive::Holders;
 use crate::keys::Note;
-use crate::rules::{LedgerEvent, Registering, registering, text};
+use crate::rules::{LedgerEvent, Registering, registering, regrouping, text};
 use crate::view::Through;
 use crate::{LedgerError, NotDone, Page, ResourceFilter, ResourceView};
 
@@ -103,7 +104,8 @@ async fn check_once(ledger: &PgLedger, resources: &[Resource], by: &Actor) -> Re
     let stated: Vec<&Resource> = resources.iter().collect();
     let claims = claims::read(&mut tx, ledger.policy.get(), &stated).await?;
     let (holders, _) = exclusive::holders(&mut tx, ledger, resources).await?;
-    let (_, results, _) = judge(&mut tx, resources, by, &mut Beside { holders, claims }).await?;
+    let mut beside = Beside { holders, claims, ..Beside::default() };
+    let (_, results, _) = judge(&mut tx, resources, by, &mut beside).await?;
     tx.rollback().await.map_err(doing("ending a check of resources"))?;
     Ok(results)
 }
@@ -124,11 +126,13 @@ struct There {
     changed: bool,
 }
 
-/// What a list is judged by besides its own resources: who else is registered for the same, and who claims the same.
+/// What a list is judged by besides its own resources: who else is registered for the same, and who claims the same; and of those
+/// that would leave a redundancy group, who asked for their live records.
 #[derive(Default)]
 struct Beside {
     holders: Holders,
     claims: Claims,
+    asked_by: HashMap<DeletionId, Actor>,
 }
 
 async fn attempt(
@@ -174,7 +178,7 @@ pub(super) async fn write_down(
     let stated: Vec<&Resource> = resources.iter().collect();
     let claims = claims::locked(db, ledger.policy.get(), &stated).await?;
     let (holders, known) = exclusive::holders(db, ledger, resources).await?;
-    let mut beside = Beside { holders, claims };
+    let mut beside = Beside { holders, claims, ..Beside::default() };
     let (there, results, events) = judge(db, resources, by, &mut beside).await?;
     if whole && results.iter().any(Result::is_err) {
         return Ok((results, None));
@@ -203,6 +207,9 @@ async fn judge(
     beside: &mut Beside,
 ) -> Result<(BTreeMap<ResourceId, There>, Results, Appended), LedgerError> {
     let mut there = read(db, &ids(resources)).await?;
+    let leave = |new: &Resource| there.get(&new.id).filter(|old| leaves_a_group(&old.resource, new))?.live;
+    let left: Vec<DeletionId> = resources.iter().filter_map(leave).collect();
+    beside.asked_by = resource_holds::requesters(db, &left).await?;
     let now = super::find::clock(db).await?;
     let mut events = Appended::default();
     let mut results = Vec::with_capacity(resources.len());
@@ -252,7 +259,11 @@ fn one(
     let old = there.get(&resource.id);
     let known = old.map(|t| (&t.resource, t.presence));
     let live = old.and_then(|t| t.live);
-    let verdict = registering(known, live, resource);
+    let asked_by = live.and_then(|live| beside.asked_by.get(&live));
+    let verdict = registering(known, live, resource).and_then(|what| {
+        let stays = old.map_or(Ok(()), |old| regrouping((&old.resource, resource), asked_by, by));
+        stays.map(|()| what)
+    });
     let verdict = verdict.and_then(|what| beside.holders.check(known, resource).map(|()| what));
     let stated = (old.map(|t| &t.resource), resource);
     let what = match verdict.and_then(|what| beside.claims.may_be(what, stated, live)) {

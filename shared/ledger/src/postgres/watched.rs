@@ -14,21 +14,27 @@ use sqlx::postgres::{PgConnection, PgRow};
 use super::error::{corrupt, doing};
 use super::records::Digest;
 use super::{PgLedger, SNAPSHOT, find, load};
-use crate::alarms::{self, WATCHED_MAX};
+use crate::alarms::{self, RESTORES_WATCHED, WATCHED_MAX};
 use crate::{HELD_READ, HeldJobs, LedgerError, WatchedPage, WatchedRecord};
 
 /// The first half by the index of what is watched. Locked jobs are few, and read as a whole: in the order of their ids the
 /// planner would walk over all jobs there ever were. They are those that are parked, and announcements (slot 0) of which it was
-/// written down that not everybody could be told.
+/// written down that not everybody could be told; and what comes back, restores (slot 5) and what has an order out yet, in the order in
+/// which they were cancelled, since then the recycle (slot 4) is over: each is looked up, since a join might read all jobs. These are cut
+/// before the page is, so that each page goes by the same ones.
 const WATCHED: &str = "WITH announcing AS MATERIALIZED (SELECT deletion_id FROM jobs WHERE locks AND id % 8 = 0), \
      parked AS MATERIALIZED (SELECT deletion_id FROM jobs WHERE locks AND state = $3 \
        UNION SELECT a.deletion_id FROM announcing a JOIN waivers w ON w.deletion_id = a.deletion_id \
-         WHERE strpos(w.body, '\"claim\":\"untold\"') > 0) \
+         WHERE strpos(w.body, '\"claim\":\"untold\"') > 0), \
+     restoring AS MATERIALIZED (SELECT deletion_id FROM jobs WHERE locks AND (id % 8 = 5 OR state = $4)), \
+     cancelled AS MATERIALIZED (SELECT r.deletion_id FROM restoring r \
+       ORDER BY (SELECT c.ended_at FROM jobs c WHERE c.id = r.deletion_id * 8 + 4), r.deletion_id LIMIT $5) \
      SELECT id FROM ((SELECT r.deletion_id AS id FROM records r JOIN deletions d ON d.id = r.deletion_id \
        WHERE d.live AND r.deletion_id > $1 \
        AND (strpos(r.body, '\"gone_by\":\"') > 0 OR strpos(r.body, '\"criticality\":\"credential\"') > 0) \
        ORDER BY r.deletion_id LIMIT $2) \
-     UNION (SELECT deletion_id FROM parked WHERE deletion_id > $1 ORDER BY deletion_id LIMIT $2)) w \
+     UNION (SELECT deletion_id FROM parked WHERE deletion_id > $1 ORDER BY deletion_id LIMIT $2) \
+     UNION SELECT deletion_id FROM cancelled WHERE deletion_id > $1) w \
      ORDER BY id LIMIT $2";
 const PARKED_AT: &str = "SELECT DISTINCT ON (deletion_id) deletion_id, body FROM audit \
      WHERE deletion_id = ANY($1) AND strpos(body, $2) > 0 ORDER BY deletion_id, seq DESC";
@@ -65,6 +71,8 @@ pub(super) async fn watched(ledger: &PgLedger, after: DeletionId) -> Result<Watc
         .bind(after.0)
         .bind(i64::try_from(WATCHED_MAX).unwrap_or(i64::MAX))
         .bind(alarms::parked())
+        .bind(alarms::cancelling())
+        .bind(RESTORES_WATCHED)
         .fetch_all(&mut *tx)
         .await
         .map_err(part())?;

@@ -323,6 +323,12 @@ pub(super) fn announced(
     found.iter().map(one).collect()
 }
 
+/// Whether any batch waits.
+pub(super) fn any_waits(db: &Db) -> Result<bool, LedgerError> {
+    let sql = "SELECT 1 FROM batches WHERE waits LIMIT 1";
+    Ok(!rows(db, DOING, sql, Bind::default())?.is_empty())
+}
+
 /// Batches that wait.
 pub(super) fn waiting(db: &Db) -> Result<Vec<BatchRow>, LedgerError> {
     static SQL: std::sync::LazyLock<String> = std::sync::LazyLock::new(|| format!("{COLUMNS} ORDER BY b.id"));

@@ -101,8 +101,7 @@ fn move_on(db: &Db, heads: &[Head]) -> Result<bool, LedgerError> {
     // anything waits for them.
     let sql = "INSERT INTO attested (chain, seq) VALUES (?, ?) \
                ON CONFLICT (chain) DO UPDATE SET seq = excluded.seq WHERE attested.seq < excluded.seq";
-    let moved =
-        each(db, KEEPING, sql, heads, |statement, head| statement.execute((&head.chain, head.seq)))?;
+    let moved = each(db, KEEPING, sql, heads, |statement, head| statement.execute((&head.chain, head.seq)))?;
     Ok(moved == heads.len() as u64)
 }
 

@@ -2,8 +2,9 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
+use sexton_model::belts::PauseSelector;
 use sexton_model::belts::census::daily::{Attempt, Seen};
-use sexton_model::belts::census::{Census, Latest, Population, Refusal, Taken};
+use sexton_model::belts::census::{AsRegistered, Census, Latest, Population, Refusal, Taken};
 use sexton_model::time::Day;
 use sexton_model::{Actor, Kind, ResourceId, Scope, Timestamp};
 
@@ -12,7 +13,7 @@ use super::memory::{Memory, Staged, pauses};
 use super::pausing::{self, link};
 use super::run::Setting;
 use super::{SqliteLedger, codes, strangers};
-use crate::census::{self, Beside, CensusFilter, Censuses, Counted, Decided, PAGE_MAX};
+use crate::census::{self, Beside, CensusFilter, Censuses, Counted, Decided, NOTHING_GONE, PAGE_MAX};
 use crate::rules::text;
 use crate::{LedgerError, NotDone, Page};
 
@@ -30,17 +31,20 @@ pub(super) fn take(
     let last: i64 = row(db, DOING, "SELECT coalesce(max(id), 0) FROM censuses", Bind::default())?
         .try_get(0)
         .map_err(store(DOING))?;
+    let day_before = census::day_before(now, setting.day);
     let beside = Beside {
         policy: &setting.policy.get(),
         day: setting.day,
         now,
         last: last_of(db, census)?,
-        of_day: of_day(db, census, census::day_before(now, setting.day))?,
+        of_day: of_day(db, census, day_before)?,
+        of_kind: of_kind(db, &census.kind, day_before)?,
+        refused: refused_since(db, &census.kind, day_before)?,
         registered: registered(db, &census.kind, &census.scope)?,
         population: population(db, setting, now)?,
         pauses: pauses(db)?,
     };
-    let Decided { judged, pause, missing } = beside.decide(last + 1, census);
+    let Decided { judged, pauses: to_pause, missing } = beside.decide(last + 1, census);
     match &judged {
         Ok(taken) => {
             keep(db, taken, (by, setting.day))?;
@@ -56,12 +60,21 @@ pub(super) fn take(
             link(db, &census::refused(of, &refusal))?;
         }
     }
-    let mut paused = None;
-    if let Some((covers, reason)) = pause {
-        let by = census::coordinator()?;
-        paused = Some(pausing::pause(db, memory, staged, (&covers, &by, &reason))?.pause.id);
-    }
-    Ok(judged.map(|taken| Counted { taken, paused }).map_err(NotDone::from))
+    let paused = place(db, memory, staged, to_pause.scope)?;
+    let paused_everywhere = place(db, memory, staged, to_pause.everywhere)?;
+    Ok(judged.map(|taken| Counted { taken, paused, paused_everywhere }).map_err(NotDone::from))
+}
+
+/// One of the pauses that a census leads to.
+fn place(
+    db: &Db,
+    memory: &mut Memory,
+    staged: &mut Staged,
+    to_pause: Option<(PauseSelector, String)>,
+) -> Result<Option<i64>, LedgerError> {
+    let Some((covers, reason)) = to_pause else { return Ok(None) };
+    let by = census::coordinator()?;
+    Ok(Some(pausing::pause(db, memory, staged, (&covers, &by, &reason))?.pause.id))
 }
 
 /// The same of one that was made of this listing, which is put away. Nothing if somebody else has done that.
@@ -175,24 +188,52 @@ fn of_day(db: &Db, census: &Census, from: Timestamp) -> Result<Vec<Taken>, Ledge
     Ok(found)
 }
 
+/// The same of all scopes, of those that found something gone. They are sought by their numbers, which ascend as their moments do:
+/// of a kind there may be very many that are older.
+fn of_kind(db: &Db, kind: &Kind, from: Timestamp) -> Result<Vec<Taken>, LedgerError> {
+    let mut bind = Bind::default();
+    bind.add(kind.to_string()).add(from.0).add(NOTHING_GONE.to_owned()).add(census::OF_DAY_MAX);
+    let sql = "SELECT id, body FROM censuses \
+         WHERE id > coalesce((SELECT id FROM censuses WHERE accepted_at <= ?2 ORDER BY id DESC LIMIT 1), 0) \
+           AND +kind = ?1 AND accepted_at > ?2 AND instr(body, ?3) = 0 ORDER BY id DESC LIMIT ?4";
+    let mut found = rows(db, DOING, sql, bind)?.iter().map(taken).collect::<Result<Vec<_>, _>>()?;
+    found.reverse();
+    Ok(found)
+}
+
+/// What came last of a kind where one was refused since then.
+fn refused_since(db: &Db, kind: &Kind, from: Timestamp) -> Result<Vec<Latest>, LedgerError> {
+    let mut bind = Bind::default();
+    bind.add(kind.to_string()).add(from.0).add(census::LATEST_MAX);
+    let sql = "SELECT kind, scope, believed_at, refused FROM latest_censuses \
+         WHERE kind = ? AND refused_at > ? ORDER BY scope LIMIT ?";
+    rows(db, DOING, sql, bind)?.iter().map(one).collect()
+}
+
 pub(super) fn taken(row: &Row) -> Result<Taken, LedgerError> {
     let id: i64 = row.try_get(0).map_err(store(DOING))?;
     codes::body("censuses", id, row.try_get(1).map_err(store(DOING))?)
 }
 
-/// With each whether the hard job of its live record has begun: it is neither scheduled nor held, nor was it
+/// With each its scope, and whether the hard job of its live record has begun: it is neither scheduled nor held, nor was it
 /// cancelled before.
-fn registered(db: &Db, kind: &Kind, scope: &Scope) -> Result<BTreeMap<ResourceId, bool>, LedgerError> {
+fn registered(
+    db: &Db,
+    kind: &Kind,
+    scope: &Scope,
+) -> Result<BTreeMap<ResourceId, AsRegistered>, LedgerError> {
     let mut bind = Bind::default();
     bind.add(kind.to_string()).add(scope.to_string());
     let sql = "SELECT r.id, EXISTS (SELECT 1 FROM deletions AS d CROSS JOIN jobs AS j ON j.id = d.id * 8 + 2 \
-           WHERE d.resource = r.id AND d.live AND j.state NOT IN (0, 1, 8)) \
+           WHERE d.resource = r.id AND d.live AND j.state NOT IN (0, 1, 8)), r.scope \
          FROM resources AS r WHERE r.kind = ?1 AND r.presence = 0 \
            AND (r.scope = ?2 OR substr(r.scope, 1, length(?2) + 1) = ?2 || '/')";
     let one = |row: &Row| {
         let id: &str = row.try_get(0).map_err(store(DOING))?;
         let id = id.parse().map_err(|_| codes::corrupt("resources", id, "not a resource"))?;
-        Ok((id, row.try_get(1).map_err(store(DOING))?))
+        let scope: &str = row.try_get(2).map_err(store(DOING))?;
+        let scope = scope.parse().map_err(|_| codes::corrupt("resources", scope, "not a scope"))?;
+        Ok((id, AsRegistered { scope, going: row.try_get(1).map_err(store(DOING))? }))
     };
     rows(db, DOING, sql, bind)?.iter().map(one).collect()
 }

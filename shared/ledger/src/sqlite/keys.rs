@@ -121,7 +121,10 @@ fn note_of(answer: &Answer) -> Option<Note> {
         Answer::GiveOneShot(done) => done_of(done).map(Note::Overridden),
         Answer::TakeBackOneShot(done) => done.then_some(Note::TakenBack),
         Answer::HoldResource(done) => done_of(done).map(Note::Held),
-        Answer::ReleaseResource(holds, _) => (!holds.is_empty()).then(|| Note::Released(holds.clone())),
+        Answer::ReleaseResource(done) => {
+            let released = done.as_ref().ok().filter(|(holds, _)| !holds.is_empty());
+            released.map(|(holds, _)| Note::Released(holds.clone()))
+        }
         Answer::Approve(done) => done.as_ref().ok().map(|members| Note::Approved(members.len() as u64)),
         Answer::Accept(accepted) => accepted.then_some(Note::Accepted),
         Answer::Access(access::Done::Issue(issued)) => {

@@ -202,10 +202,11 @@ impl Ledger for SqliteLedger {
         resource: &ResourceId,
         which: Which,
         by: &Actor,
-    ) -> Result<Vec<Hold>, LedgerError> {
+    ) -> Result<Result<Vec<Hold>, NotDone>, LedgerError> {
         let (released, live) =
             match self.ask(Work::ReleaseResource(resource.clone(), which, by.clone())).await? {
-                Answer::ReleaseResource(released, live) => (released, live),
+                Answer::ReleaseResource(Ok(released)) => released,
+                Answer::ReleaseResource(Err(why)) => return Ok(Err(why)),
                 other => return Err(mixed_up(&other)),
             };
         // They are released whatever comes of this: what is held is looked at within a minute anyway.
@@ -214,7 +215,7 @@ impl Ledger for SqliteLedger {
         {
             tracing::warn!(error = %error, deletion = %live, "released; what was held is looked at later");
         }
-        Ok(released)
+        Ok(Ok(released))
     }
 
     async fn groups_of(&self, resource: &ResourceId) -> Result<Groups, LedgerError> {
@@ -361,6 +362,11 @@ impl Ledger for SqliteLedger {
 
     async fn one_shots(&self) -> Result<Vec<OneShot>, LedgerError> {
         self.reads.read(one_shots::good).await
+    }
+
+    async fn broken_glass(&self) -> Result<Vec<OneShot>, LedgerError> {
+        let now = self.clock.now();
+        self.reads.read(move |db| one_shots::broken_glass(db, now)).await
     }
 
     async fn take_census(&self, census: Census, by: &Actor) -> Result<Result<Counted, NotDone>, LedgerError> {

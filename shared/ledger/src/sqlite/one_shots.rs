@@ -1,6 +1,6 @@
 //! Overrides. Like ceilings they are read with what is in force, and written down in the same chain.
-use sexton_model::Actor;
-use sexton_model::belts::one_shot::{NewOneShot, OneShot};
+use sexton_model::belts::one_shot::{BROKEN_GLASS_MAX, NewOneShot, OneShot, TakenBack};
+use sexton_model::{Actor, Timestamp};
 
 use super::codes;
 use super::connection::{Bind, Db, change_one, row, rows, store};
@@ -11,11 +11,28 @@ use crate::rules::text;
 use crate::{LedgerError, NotDone};
 
 const DOING: &str = "keeping overrides";
+const GOOD: &str = "SELECT id, body FROM one_shots WHERE NOT ended ORDER BY id";
+/// By two partial indexes: of those that are over there are as many as there ever were.
+const BROKEN_GLASS: &str = "SELECT id, body FROM ( \
+       SELECT id, ended, body FROM one_shots WHERE NOT ended \
+       UNION ALL SELECT id, ended, body FROM one_shots WHERE ended AND good_until > ?1) \
+     WHERE instr(body, '\"break_glass\":true') > 0 ORDER BY ended, id LIMIT ?2";
+const TAKE_BACK: &str = "UPDATE one_shots SET ended = 1, body = ? WHERE id = ? AND NOT ended";
 
 /// Those that were not taken back and whose stage is not over.
 pub(super) fn good(db: &Db) -> Result<Vec<OneShot>, LedgerError> {
-    let sql = "SELECT id, body FROM one_shots WHERE NOT ended ORDER BY id";
-    let found = rows(db, DOING, sql, Bind::default())?;
+    read(db, GOOD, Bind::default())
+}
+
+/// Those for which the glass was broken, also if they were taken back, until nothing could have begun by them any more.
+pub(super) fn broken_glass(db: &Db, now: Timestamp) -> Result<Vec<OneShot>, LedgerError> {
+    let mut bind = Bind::default();
+    bind.add(now.0).add(i64::try_from(BROKEN_GLASS_MAX).unwrap_or(i64::MAX));
+    read(db, BROKEN_GLASS, bind)
+}
+
+fn read(db: &Db, sql: &'static str, bind: Bind) -> Result<Vec<OneShot>, LedgerError> {
+    let found = rows(db, DOING, sql, bind)?;
     let parse = |row: &super::connection::Row| {
         let id: i64 = row.try_get(0).map_err(store(DOING))?;
         codes::body("one_shots", id, row.try_get(1).map_err(store(DOING))?)
@@ -70,7 +87,11 @@ pub(super) fn take_back(
     (id, by): (i64, &Actor),
 ) -> Result<bool, LedgerError> {
     let Some(given) = good(db)?.into_iter().find(|given| given.id == id) else { return Ok(false) };
-    end(db, id)?;
+    // What it is from now on is kept, since whoever has broken the glass is told of all the same.
+    let back = TakenBack { by: by.clone(), at: staged.now };
+    let mut bind = Bind::default();
+    bind.add(text(&OneShot { taken_back: Some(back), ..given.clone() })?).add(id);
+    change_one(db, (DOING, "one_shots"), TAKE_BACK, bind)?;
     memory.in_force = None;
     link(db, &event(staged, "override_taken_back", by, &given)?)?;
     Ok(true)

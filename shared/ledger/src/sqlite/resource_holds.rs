@@ -7,7 +7,7 @@ use sexton_model::belts::resource_hold::{NewHold, Which};
 use sexton_model::deletion::Hold;
 use sexton_model::{Actor, DeletionId, ResourceId};
 
-use super::connection::{Bind, Db, change_one, rows, store};
+use super::connection::{Bind, Db, Row, change_one, list, rows, store};
 use super::inventory::{self, Standing};
 use super::memory::{Memory, Staged};
 use super::{codes, pausing};
@@ -58,18 +58,45 @@ pub(super) fn place(
     Ok(Ok(hold))
 }
 
-/// Release holds of a resource; those that were released, and its live record.
+/// Holds that were released, and the resource's live record.
+pub(super) type Released = Result<(Vec<Hold>, Option<DeletionId>), NotDone>;
+
+/// Who asked for these deletions.
+pub(super) fn requesters(
+    db: &Db,
+    deletions: &[DeletionId],
+) -> Result<HashMap<DeletionId, Actor>, LedgerError> {
+    if deletions.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let sql = "SELECT r.deletion_id, r.body ->> 'requested_by' FROM json_each(?) AS n \
+               CROSS JOIN records AS r ON r.deletion_id = n.value";
+    let mut bind = Bind::default();
+    bind.add(list(deletions.iter().map(|deletion| deletion.0)));
+    let one = |row: &Row| {
+        let id = DeletionId(row.try_get(0).map_err(store(DOING))?);
+        let by: &str = row.try_get(1).map_err(store(DOING))?;
+        Ok((id, by.parse().map_err(|_| codes::corrupt("records", id, "not an actor"))?))
+    };
+    rows(db, DOING, sql, bind)?.iter().map(one).collect()
+}
+
+/// Release holds of a resource.
 pub(super) fn release(
     db: &Db,
     memory: &mut Memory,
     staged: &mut Staged,
     (resource, which, by): (&ResourceId, &Which, &Actor),
-) -> Result<(Vec<Hold>, Option<DeletionId>), LedgerError> {
-    let Some(mut standing) = there(db, resource)? else { return Ok((Vec::new(), None)) };
+) -> Result<Released, LedgerError> {
+    let Some(mut standing) = there(db, resource)? else { return Ok(Ok((Vec::new(), None))) };
     let mut released = std::mem::take(&mut standing.holds);
     released.retain(|hold| which.covers(hold));
     if released.is_empty() {
-        return Ok((released, None));
+        return Ok(Ok((released, None)));
+    }
+    let requested_by = requesters(db, standing.live.as_slice())?.into_values().next();
+    if let Err(why) = rules::releasing(&released, requested_by.as_ref(), by) {
+        return Ok(Err(why));
     }
     for hold in &released {
         let mut bind = Bind::default();
@@ -80,7 +107,7 @@ pub(super) fn release(
     let body = json!({ "holds": known::value(&released)? });
     link(db, &standing, &pausing::event(staged, "hold_released", by, &body)?)?;
     forget(memory, staged, &standing);
-    Ok((released, standing.live))
+    Ok(Ok((released, standing.live)))
 }
 
 /// Its live record is read anew when it is next decided on.

@@ -76,7 +76,7 @@ pub(super) fn takes_no_fence(answer: &Answer) -> bool {
         Answer::GiveOneShot(done) => done.is_ok(),
         Answer::TakeBackOneShot(done) => *done,
         Answer::HoldResource(done) => done.is_ok(),
-        Answer::ReleaseResource(holds, _) => !holds.is_empty(),
+        Answer::ReleaseResource(done) => done.as_ref().is_ok_and(|(holds, _)| !holds.is_empty()),
         Answer::Approve(done) => done.is_ok(),
         Answer::Access(access::Done::Issue(done)) => done.is_ok(),
         Answer::Access(access::Done::Revoke(done)) => matches!(done, Revocation::Done(_)),

@@ -91,7 +91,8 @@ pub(super) fn load(
         None => pulses(db, staged.now, setting.limits.down_after_us())?,
     };
     let policy = setting.policy.get();
-    let asked = budget::asked(intents, &deletions, &policy, (staged.now, setting.day));
+    let frozen = admitting::any_waits(db)?;
+    let asked = budget::asked(intents, &deletions, (&policy, frozen), (staged.now, setting.day));
     let mut groups = groups::of_deletions(db, &crate::groups::asked(intents))?;
     let healthy = match crate::healthy::asked(intents) {
         true => healthy::known(db, memory, setting)?,

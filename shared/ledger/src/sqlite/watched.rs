@@ -13,12 +13,14 @@ use sexton_model::{DeletionId, JobId, Timestamp};
 use super::codes::{self, corrupt};
 use super::connection::{Bind, Db, Row, rows, store};
 use super::load::{Bodies, load};
-use crate::alarms::{self, WATCHED_MAX};
+use crate::alarms::{self, RESTORES_WATCHED, WATCHED_MAX};
 use crate::{HELD_READ, HeldJobs, LedgerError, WatchedPage, WatchedRecord};
 
 /// The first half by the index of what is watched: without its name the planner would read every live record. The second one through
-/// the lock's: what is parked, and announcements (slot 0) of which it was written down that not everybody could be told.
-const WATCHED: &str = "SELECT id FROM ( \
+/// the lock's: what is parked, and announcements (slot 0) of which it was written down that not everybody could be told. The third one
+/// too: what comes back, restores (slot 5) and what has an order out yet, in the order in which they were cancelled, since then the
+/// recycle (slot 4) is over. It is cut before the page is, so that each page goes by the same ones.
+pub(super) const WATCHED: &str = "SELECT id FROM ( \
        SELECT id FROM (SELECT r.deletion_id AS id FROM records AS r INDEXED BY records_watched \
          CROSS JOIN deletions AS d ON d.id = r.deletion_id AND d.live WHERE r.deletion_id > ?1 \
          AND (instr(r.body, '\"gone_by\":\"') > 0 OR instr(r.body, '\"criticality\":\"credential\"') > 0) \
@@ -26,7 +28,11 @@ const WATCHED: &str = "SELECT id FROM ( \
        UNION SELECT id FROM (SELECT j.deletion_id AS id FROM jobs AS j INDEXED BY the_lock \
          WHERE j.locks AND j.deletion_id > ?1 AND (j.state = ?3 OR (j.id % 8 = 0 AND EXISTS (SELECT 1 FROM waivers AS w \
            WHERE w.deletion_id = j.deletion_id AND instr(w.body, '\"claim\":\"untold\"') > 0))) \
-         ORDER BY j.deletion_id LIMIT ?2)) ORDER BY id LIMIT ?2";
+         ORDER BY j.deletion_id LIMIT ?2) \
+       UNION SELECT id FROM (SELECT j.deletion_id AS id FROM jobs AS j INDEXED BY the_lock \
+         WHERE j.locks AND (j.id % 8 = 5 OR j.state = ?4) \
+         ORDER BY (SELECT c.ended_at FROM jobs AS c WHERE c.id = j.deletion_id * 8 + 4), j.id LIMIT ?5) WHERE id > ?1) \
+     ORDER BY id LIMIT ?2";
 const PARKED_AT: &str = "SELECT body FROM audit WHERE deletion_id = ?1 AND instr(body, ?2) > 0 \
      ORDER BY seq DESC LIMIT 1";
 /// Of what has begun, only what follows is ahead. What is overdue is due today. Three parts, each by an index: of jobs that
@@ -58,6 +64,7 @@ pub(super) fn watched(db: &Db, after: DeletionId) -> Result<WatchedPage, LedgerE
     let doing = "looking for what may alarm";
     let mut bind = Bind::default();
     bind.add(after.0).add(WATCHED_MAX as i64).add(i64::from(alarms::parked()));
+    bind.add(i64::from(alarms::cancelling())).add(RESTORES_WATCHED);
     let mut ids: Vec<i64> = Vec::new();
     for row in rows(db, doing, WATCHED, bind)? {
         ids.push(row.try_get(0).map_err(store(doing))?);

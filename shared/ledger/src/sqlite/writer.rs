@@ -109,7 +109,7 @@ pub(super) enum Answer {
     GiveOneShot(Box<Result<OneShot, NotDone>>),
     TakeBackOneShot(bool),
     HoldResource(Box<Result<Hold, NotDone>>),
-    ReleaseResource(Vec<Hold>, Option<DeletionId>),
+    ReleaseResource(resource_holds::Released),
     Admit(Admitted),
     Approve(Result<Vec<JobId>, NotDone>),
     Pulse,
@@ -344,8 +344,7 @@ fn one(
             Answer::HoldResource(Box::new(resource_holds::place(db, memory, staged, new)?))
         }
         Work::ReleaseResource(resource, which, by) => {
-            let (released, live) = resource_holds::release(db, memory, staged, (resource, which, by))?;
-            Answer::ReleaseResource(released, live)
+            Answer::ReleaseResource(resource_holds::release(db, memory, staged, (resource, which, by))?)
         }
         Work::Admit(jobs) => Answer::Admit(admitting::admit(db, staged, setting, jobs)?),
         Work::Approve(approval) => Answer::Approve(admitting::approve(db, staged, setting, approval)?),

@@ -374,3 +374,21 @@ pub async fn a_notice_that_is_not_delivered_is_watched(fixture: &dyn Fixture) {
     on.answer(&order, right_answer(&order)).await.unwrap();
     assert!(watched().await.is_empty());
 }
+
+/// From the cancel on, while the last order of its stage is out and while it is restored, until it is back.
+pub async fn what_comes_back_is_watched_until_it_has(fixture: &dyn Fixture) {
+    let on = Stagehand::new(fixture).await;
+    on.doomed("web01").await;
+    let id = on.doomed("web02").await;
+    let order = on.play_to(id, |name, mode| (name, mode) == ("dns.withdraw", Mode::Perform)).await.unwrap();
+    let watched = async || on.watched().await.iter().map(|one| one.deletion.id).collect::<Vec<_>>();
+    assert!(watched().await.is_empty(), "nobody has cancelled");
+    on.one(id, Event::Cancel { by: actor("ops"), reason: "wanted".into() }).await.unwrap();
+    assert_eq!(on.state(id, Stage::Soft).await, StateName::Cancelling);
+    assert_eq!(watched().await, [id], "its order is out yet");
+    let decided = on.answer(&order, right_answer(&order)).await.unwrap();
+    assert_eq!(on.state(id, Stage::Soft).await, StateName::Cancelled);
+    assert_eq!(watched().await, [id], "its restore has begun");
+    on.play_restore(id, decided.dispatch).await;
+    assert!(watched().await.is_empty(), "it is back");
+}

@@ -378,6 +378,44 @@ pub async fn what_has_piled_up_is_counted_whatever_its_stage(fixture: &dyn Fixtu
     assert_eq!(counted, [(Stage::Soft, 1)]);
 }
 
+/// Another coordinator, or this one once it was started again, has other budgets.
+pub async fn what_is_frozen_stays_so_whatever_is_counted_by_now(fixture: &dyn Fixture) {
+    let on = Stagehand::with(fixture, policy("a_day = 2")).await;
+    let ids = on.all_due(&["web01", "web02", "web03"]).await;
+    let batch = on.admit(&ids[..1]).await.frozen[0].batch;
+    assert_eq!(on.try_to_announce(ids[0]).await, Ok(false));
+    drop(on);
+    let stays = async |on: &Stagehand| {
+        for id in &ids {
+            let why = on.one(*id, Event::Recheck { job: announce(*id) }).await.unwrap_err();
+            assert_eq!(why, NotDone::Refused(Refusal::NotYet(announce(*id))));
+            assert_eq!(on.frozen_in(*id).await, Some(batch));
+        }
+    };
+    // Its stage is counted no more, and its numbers are still there: by them it is judged.
+    let on = Stagehand::with(fixture, policy("a_day = 2\nstages = [\"purge\"]")).await;
+    for id in &ids[1..] {
+        assert_eq!(on.try_to_announce(*id).await, Ok(false), "nobody has looked at it since it was frozen");
+    }
+    stays(&on).await;
+    assert_eq!(on.admit(&[]).await, Admitted::default());
+    drop(on);
+    // There are no numbers: what waits fits, and that is written down before any of it begins.
+    let on = Stagehand::with(fixture, policy("none = true")).await;
+    stays(&on).await;
+    assert_eq!(on.admit(&[]).await.again, ids.iter().map(|id| announce(*id)).collect::<Vec<_>>());
+    assert_eq!(on.ledger.batches().await.unwrap(), []);
+    assert_eq!(
+        fixture.count("SELECT count(*) FROM ledger_audit WHERE body LIKE '%\"what\":\"fits\"%'").await,
+        1
+    );
+    for id in &ids {
+        on.one(*id, Event::Recheck { job: announce(*id) }).await.unwrap();
+        assert_eq!(on.try_to_announce(*id).await, Ok(true));
+    }
+    assert_eq!(on.ledger.verify_chains(None, 10).await.unwrap().broken, []);
+}
+
 pub async fn a_batch_that_everybody_left_ends(fixture: &dyn Fixture) {
     let on = Stagehand::with(fixture, policy("a_day = 1")).await;
     let ids = on.all_due(&["web01", "web02"]).await;

@@ -2,12 +2,12 @@
 //! others pause.
 use sexton_ledger::{Admitted, CensusFilter, Counted, Mark, NotDone, Options, StrangerFilter, StrangerView};
 use sexton_model::Scope;
-use sexton_model::belts::Policy;
 use sexton_model::belts::budget::Written;
 use sexton_model::belts::census::daily::{Attempt, Seen};
 use sexton_model::belts::census::findings::STRANGERS_MAX;
 use sexton_model::belts::census::listing::{Listing, NewListing};
 use sexton_model::belts::census::{Census, Listed, NotBelieved, Refusal, Rules, Sentinel, Stranger};
+use sexton_model::belts::{PauseSelector, Policy};
 use sexton_model::decide::Event;
 use sexton_model::job::{Blocker, JobKind, JobState, Stage};
 use sexton_model::time::Day;
@@ -269,9 +269,11 @@ pub async fn many_deletions_by_others_pause_their_scope(fixture: &dyn Fixture) {
     );
     let dripped = on.counted(&["web04"]).await;
     assert_eq!((dripped.taken.newly_missing, dripped.taken.told), (1, true), "slowly, within one day");
+    assert_eq!(dripped.paused_everywhere, None, "it is one scope");
     let pauses = on.ledger.pauses().await.unwrap();
     assert_eq!((pauses.len(), Some(pauses[0].id)), (1, dripped.paused));
-    assert_eq!(pauses[0].covers.scope, Some("tenants".parse().unwrap()));
+    let all_of_it = PauseSelector { scope: Some("tenants".parse().unwrap()), ..PauseSelector::default() };
+    assert_eq!(pauses[0].covers, all_of_it, "of whatever kind");
     assert!(
         pauses[0].reason.contains("3 of vm are gone that are not being removed here, where 2 may go"),
         "{pauses:?}"

@@ -3,13 +3,13 @@
 use sexton_ledger::{Counted, NotDone, Options};
 use sexton_model::ResourceId;
 use sexton_model::belts::census::daily::Take;
-use sexton_model::belts::census::{Census, NotBelieved};
+use sexton_model::belts::census::{Census, Misplaced, NotBelieved};
 use sexton_model::job::Stage;
 use sexton_model::time::Day;
 
 use super::Fixture;
 use super::censuses::policy;
-use super::stage::{Stagehand, job_id};
+use super::stage::{Stagehand, actor, job_id, resource};
 
 const ALL: [&str; 3] = ["web01", "web02", "web03"];
 
@@ -99,6 +99,35 @@ pub async fn what_nobody_has_registered_enlarges_no_share(fixture: &dyn Fixture)
     let counted = on.counted(&names).await.taken;
     assert_eq!(counted.counts.get("tenants/acme"), Some(&100));
     assert_eq!(counted.unregistered.get("tenants/acme"), Some(&97));
+    let jobs = ids.map(|id| job_id(id, Stage::Announce)).to_vec();
+    let frozen = on.ledger.admit(jobs).await.unwrap().frozen;
+    assert_eq!(frozen.iter().map(|batch| batch.exceeded.limit.most).collect::<Vec<u64>>(), [1]);
+}
+
+/// All that there is is listed in the scope that wants a larger share: by its true id, and as many as there truly are.
+pub async fn a_share_is_of_what_is_listed_where_it_is_registered(fixture: &dyn Fixture) {
+    let budgets = "a_day = 5\npercent = 30\nstages = [\"announce\"]";
+    let on = Stagehand::with(fixture, policy(budgets)).await;
+    on.register("sentinel").await;
+    let ids = [on.doomed("web01").await, on.doomed("web02").await];
+    let theirs: Vec<String> = (0..97).map(|number| format!("theirs{number:02}")).collect();
+    let others = theirs.iter().map(|name| {
+        let mut one = resource(name, &format!("uuid-of-{name}"));
+        one.scope = "tenants/other".parse().unwrap();
+        one
+    });
+    let registered = on.ledger.register(others.collect(), &actor("ops"), false).await.unwrap();
+    assert!(registered.iter().all(Result::is_ok), "{registered:?}");
+    let names: Vec<&str> = ["web01", "web02"].into_iter().chain(theirs.iter().map(String::as_str)).collect();
+    let counted = on.counted(&names).await.taken;
+    assert_eq!((counted.counts.get("tenants/acme"), counted.unknown, counted.missing), (Some(&100), 0, 0));
+    assert_eq!(counted.misplaced.get("tenants/acme"), Some(&97));
+    let first = Misplaced {
+        id: "vm/theirs00".parse().unwrap(),
+        listed_in: "tenants/acme".parse().unwrap(),
+        registered_in: "tenants/other".parse().unwrap(),
+    };
+    assert_eq!((counted.misplaced_named.first(), counted.misplaced_named.len()), (Some(&first), 97));
     let jobs = ids.map(|id| job_id(id, Stage::Announce)).to_vec();
     let frozen = on.ledger.admit(jobs).await.unwrap().frozen;
     assert_eq!(frozen.iter().map(|batch| batch.exceeded.limit.most).collect::<Vec<u64>>(), [1]);

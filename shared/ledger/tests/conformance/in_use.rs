@@ -1,10 +1,11 @@
 //! Holds on resources, and redundancy groups.
 use sexton_ledger::{Intent, NotDone, Options};
-use sexton_model::belts::resource_hold::{CannotHold, NewHold, Which};
+use sexton_model::belts::resource_hold::{CannotHold, NewHold, RELEASE, Which};
 use sexton_model::belts::{PauseSelector, Policy};
-use sexton_model::decide::Event;
+use sexton_model::decide::{Event, Refusal};
 use sexton_model::deletion::{Hold, RecordStatus};
 use sexton_model::job::{Blocker, JobKind, JobState, Stage, StateName};
+use sexton_model::resource::Resource;
 use sexton_model::step::Mode;
 use sexton_model::{DeletionId, ResourceId};
 
@@ -19,7 +20,67 @@ async fn hold(on: &Stagehand, resource: &str, origin: &str) -> Result<Hold, NotD
 }
 
 async fn release(on: &Stagehand, resource: &str, which: Which) -> usize {
-    on.ledger.release_resource(&resource.parse().unwrap(), which, &actor("alice")).await.unwrap().len()
+    release_as(on, (resource, which), "alice").await.unwrap()
+}
+
+async fn release_as(on: &Stagehand, (resource, which): (&str, Which), by: &str) -> Result<usize, NotDone> {
+    let released = on.ledger.release_resource(&resource.parse().unwrap(), which, &actor(by)).await.unwrap();
+    released.map(|holds| holds.len())
+}
+
+/// Who has requested the deletion says so.
+fn requested(what: &'static str) -> NotDone {
+    Refusal::Requested { by: actor("platform"), what }.into()
+}
+
+pub async fn whoever_requested_it_reaches_no_hold_of_anothers(fixture: &dyn Fixture) {
+    let on = Stagehand::new(fixture).await;
+    on.register("web01").await;
+    let legal = hold(&on, "vm/web01", "legal").await.unwrap();
+    hold(&on, "vm/web01", "platform").await.unwrap();
+    // Without a record it is nobody's own.
+    assert_eq!(release_as(&on, ("vm/web01", Which::Number(legal.id)), "platform").await, Ok(1));
+    hold(&on, "vm/web01", "legal").await.unwrap();
+    let legal = hold(&on, "vm/web01", "legal").await.unwrap();
+    let id = on.doomed("web01").await;
+    for which in [Which::Number(legal.id), Which::Origin(actor("legal"))] {
+        let refused = release_as(&on, ("vm/web01", which), "platform").await;
+        assert_eq!(refused, Err(requested(RELEASE)));
+    }
+    let own = Which::Origin(actor("platform"));
+    assert_eq!(release_as(&on, ("vm/web01", own), "platform").await, Ok(1), "what it holds itself");
+    assert_eq!(on.view(id).await.deletion.resource_holds.len(), 2, "the lawyers' stand");
+    assert_eq!(release_as(&on, ("vm/web01", Which::Origin(actor("legal"))), "alice").await, Ok(2));
+
+    let placed = on.one(id, Event::PlaceHold { by: actor("legal"), reason: "a lawsuit".into() }).await;
+    let hold = placed.unwrap().audit_seq;
+    let release = |by: &str| Event::ReleaseHold { hold, by: actor(by) };
+    assert_eq!(on.one(id, release("platform")).await.unwrap_err(), requested(RELEASE));
+    on.one(id, release("alice")).await.unwrap();
+    fixture.compare().await.unwrap();
+    assert_eq!(on.ledger.verify_chains(None, 100).await.unwrap().broken, []);
+}
+
+pub async fn whoever_requested_it_takes_it_out_of_no_group(fixture: &dyn Fixture) {
+    let on = Stagehand::new(fixture).await;
+    let id = member(&on, "db1").await;
+    let there = on.ledger.resource(&id).await.unwrap().unwrap().resource;
+    let alone = Resource { groups: Vec::new(), ..there.clone() };
+    let both = Resource { groups: vec!["db-main".into(), "rack-1".into()], ..there.clone() };
+    let register = async |new: &Resource, by: &str| {
+        on.ledger.register(vec![new.clone()], &actor(by), true).await.unwrap().remove(0)
+    };
+    assert_eq!(register(&alone, "platform").await, Ok(()), "it has no record");
+    assert_eq!(register(&there, "platform").await, Ok(()));
+    let deletion = doomed(&on, &id).await;
+    let refused = Err(requested("take it out of a redundancy group"));
+    assert_eq!(register(&alone, "platform").await, refused);
+    assert_eq!(on.ledger.check_resources(vec![alone.clone()], &actor("platform")).await.unwrap(), [refused]);
+    assert_eq!(on.ledger.resource(&id).await.unwrap().unwrap().resource, there, "nothing was written");
+    assert_eq!(register(&both, "platform").await, Ok(()), "one more takes nobody");
+    assert_eq!(register(&alone, "alice").await, Ok(()));
+    assert_eq!(on.status(deletion).await, RecordStatus::Live);
+    fixture.compare().await.unwrap();
 }
 
 async fn blocked(on: &Stagehand, id: DeletionId, stage: Stage) -> Option<Blocker> {

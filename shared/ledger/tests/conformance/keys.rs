@@ -273,7 +273,8 @@ async fn inventory(lost: &mut Lost<'_>) {
     let note = lost.twice("hold", async |l| Ok(l.hold_resource(hold()).await?.is_ok())).await;
     assert_eq!(note, Note::Held(lost.on.ledger.resource(&web01()).await.unwrap().unwrap().holds[0].clone()));
     let release = async |l: &dyn Ledger| {
-        Ok(!l.release_resource(&web01(), Which::Origin(ops()), &ops()).await?.is_empty())
+        let released = l.release_resource(&web01(), Which::Origin(ops()), &ops()).await?;
+        Ok(released.is_ok_and(|holds| !holds.is_empty()))
     };
     let note = lost.twice("release", release).await;
     assert!(matches!(note, Note::Released(holds) if holds.len() == 1));

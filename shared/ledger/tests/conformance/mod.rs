@@ -17,6 +17,7 @@ mod chains;
 mod claims;
 mod drills;
 mod exclusive;
+mod foreign;
 mod handed_in;
 mod healthy;
 mod in_use;
@@ -55,6 +56,7 @@ pub use self::chains::*;
 pub use self::claims::*;
 pub use self::drills::*;
 pub use self::exclusive::*;
+pub use self::foreign::*;
 pub use self::handed_in::*;
 pub use self::healthy::*;
 pub use self::in_use::*;
@@ -177,9 +179,13 @@ macro_rules! conformance_tests {
             none_is_handed_in_where_sexton_takes_it,
             one_that_has_grown_is_refused_until_that_is_said,
             what_nobody_has_registered_enlarges_no_share,
+            a_share_is_of_what_is_listed_where_it_is_registered,
             one_that_lists_too_few_is_kept_with_the_names_of_what_is_missing,
             many_deletions_by_others_pause_their_scope,
             many_deletions_by_others_pause_where_no_budget_counts_any,
+            few_deletions_by_others_in_each_of_many_scopes_pause_their_kind,
+            many_deletions_by_others_in_one_scope_pause_no_other,
+            what_refused_censuses_lack_is_summed_up_too,
             only_what_is_being_removed_may_be_gone,
             a_budget_by_percent_is_closed_before_a_census,
             censuses_are_listed_by_the_page_newest_first,
@@ -194,6 +200,7 @@ macro_rules! conformance_tests {
             a_ceiling_is_raised_for_exactly_the_crowd_that_was_looked_at,
             what_is_announced_is_told_by_scope_and_moment,
             later_stages_are_counted_by_themselves,
+            what_is_frozen_stays_so_whatever_is_counted_by_now,
             what_nobody_could_have_cancelled_in_is_no_grace,
             without_a_heartbeat_no_stage_with_a_grace_begins,
             outages_are_kept_over_a_restart,
@@ -202,6 +209,8 @@ macro_rules! conformance_tests {
             what_the_configuration_protects_is_not_deleted,
             a_hold_on_a_resource_stops_every_record_of_it_until_it_is_released,
             holds_on_a_resource_are_bounded,
+            whoever_requested_it_reaches_no_hold_of_anothers,
+            whoever_requested_it_takes_it_out_of_no_group,
             holds_on_a_record_are_bounded,
             pauses_are_bounded_and_stop_is_always_possible,
             one_of_a_redundancy_group_goes_at_a_time,
@@ -331,6 +340,7 @@ macro_rules! conformance_tests {
             what_is_ahead_and_what_is_held_is_counted,
             what_is_stopped_between_two_steps_is_held_too,
             a_notice_that_is_not_delivered_is_watched,
+            what_comes_back_is_watched_until_it_has,
         );
     };
     ($fixture:expr; $($name:ident),* $(,)?) => {

@@ -64,9 +64,19 @@ pub async fn an_override_is_taken_back_and_outlives_a_restart(fixture: &dyn Fixt
     assert!(on.ledger.take_back_one_shot(given.id, &actor("ops")).await.unwrap());
     assert!(!on.ledger.take_back_one_shot(given.id, &actor("ops")).await.unwrap());
     assert_eq!(on.ledger.one_shots().await.unwrap(), []);
+    // Whoever looks later sees that the glass was broken, and who has taken that back.
+    let seen = on.ledger.broken_glass().await.unwrap();
+    let [broken] = seen.as_slice() else { panic!("{seen:?}") };
+    let back = broken.taken_back.as_ref().unwrap();
+    assert!(back.by == actor("ops") && back.at >= given.since, "{back:?}");
+    assert_eq!(OneShot { taken_back: None, ..broken.clone() }, given);
     assert!(on.claim(id, Stage::Announce).await.unwrap().dispatch.is_none());
     assert_eq!(on.state(id, Stage::Announce).await, StateName::Held);
     let again = on.give(asked(id, "boss", false)).await.unwrap();
     assert_eq!(again.id, given.id + 1, "numbers are not given again");
     assert!(again.since > Timestamp(0));
+    assert_eq!(on.ledger.broken_glass().await.unwrap(), seen, "nobody has broken it for that one");
+    // Once nothing could have begun by it any more it is not looked at.
+    fixture.execute("UPDATE one_shots SET good_until = 0 WHERE id = 1").await;
+    assert_eq!(on.ledger.broken_glass().await.unwrap(), []);
 }

@@ -156,7 +156,8 @@ pub async fn a_lost_decision_that_is_no_records_is_noticed(fixture: &dyn Fixture
         NewHold { resource: kept.clone(), origin: ops.clone(), reason: "a lawsuit".into(), by: ops.clone() };
     on.ledger.hold_resource(hold).await.unwrap().unwrap();
     counted("a hold on a resource");
-    let released = on.ledger.release_resource(&kept, Which::Origin(ops.clone()), &ops).await.unwrap();
+    let released =
+        on.ledger.release_resource(&kept, Which::Origin(ops.clone()), &ops).await.unwrap().unwrap();
     assert_eq!(released.len(), 1);
     counted("its end");
     let token = NewToken {

@@ -335,7 +335,9 @@ async fn a_ceiling_that_a_failover_has_lost_is_noticed_although_others_have_gone
     };
     assert!(behind.found.number < behind.known.number, "{behind}");
     // What stops something is taken, and hides nothing of what is lost.
-    hand.ceiling(Some("tenants"), Some(Ceiling::Observe)).await.unwrap();
+    for scope in ["tenants", "tenants/acme"] {
+        hand.ceiling(Some(scope), Some(Ceiling::Observe)).await.unwrap();
+    }
     assert_eq!(hand.ledger.known(), known);
     let others = "UPDATE ledger SET checkpoints = checkpoints + 1000";
     sqlx::query(others).execute(&mut database.raw().await).await.unwrap();

@@ -14,7 +14,7 @@ fn bearer(role: Role, extent: Extent) -> Bearer {
 }
 
 /// Written out, so that whoever changes a line of the rule changes one here, too.
-const TABLE: [(Permission, &str); 26] = [
+const TABLE: [(Permission, &str); 28] = [
     (Permission::See, "viewer requester operator approver admin"),
     (Permission::SeeAll, "viewer requester operator approver admin"),
     (Permission::Register, "requester operator approver admin"),
@@ -39,6 +39,8 @@ const TABLE: [(Permission, &str); 26] = [
     (Permission::Review, ""),
     (Permission::Move, "approver admin"),
     (Permission::Regroup, "approver admin"),
+    (Permission::Reclassify, "approver admin"),
+    (Permission::Readdress, "approver admin"),
     (Permission::Unprotect, "admin"),
     (Permission::Tokens, "admin"),
 ];

@@ -1,7 +1,8 @@
 //! Which alarms hold: from facts, by rules, at a moment.
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::alarm::{Alarm, AlarmKind, Holding, Subject};
+use crate::alarm::not_back::{NOT_BACK_MS, not_back};
+use crate::alarm::{Alarm, AlarmKind, Holding, Subject, glass};
 use crate::belts::Pause;
 use crate::belts::budget::{self, Exceeded, Group};
 use crate::belts::census::{Lapse, Lapsed, Refusal};
@@ -30,20 +31,27 @@ pub const CREDENTIAL_DAYS: u16 = 1;
 /// started anew, and days before the announcement parks.
 pub const UNTOLD_HOURS: u16 = 4;
 
-/// What the configuration says of alarms.
+/// What counts as late; what the configuration says of alarms is part of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rules {
     /// A credential is overdue so many policy days after its due date, but not before its plan would have it gone.
     pub credential_days: u16,
     /// A job that is parked for longer alarms, in milliseconds.
     pub parked_ms: u64,
+    /// What was cancelled alarms if it is not back so much later, in milliseconds.
+    pub not_back_ms: u64,
     /// A notice that was not delivered for so many policy hours alarms.
     pub untold_hours: u16,
 }
 
 impl Default for Rules {
     fn default() -> Self {
-        Self { credential_days: CREDENTIAL_DAYS, parked_ms: PARKED_MS, untold_hours: UNTOLD_HOURS }
+        Self {
+            credential_days: CREDENTIAL_DAYS,
+            parked_ms: PARKED_MS,
+            not_back_ms: NOT_BACK_MS,
+            untold_hours: UNTOLD_HOURS,
+        }
     }
 }
 
@@ -97,7 +105,7 @@ pub struct Facts {
     pub batches: Vec<BatchFact>,
     /// Pauses in force.
     pub pauses: Vec<Pause>,
-    /// Overrides.
+    /// Overrides, also those that were taken back.
     pub one_shots: Vec<OneShot>,
     /// What can still be undone of what somebody broke the glass for, and until when, in a sentence; see
     /// [`Moment::of_the_hour`].
@@ -154,7 +162,9 @@ impl Facts {
             ));
         }
         // Nobody else is called so: see the reserved names of tokens.
-        let by_itself = |pause: &&Pause| pause.by.as_str() == COORDINATOR && pause.covers.scope.is_some();
+        let by_itself = |pause: &&Pause| {
+            pause.by.as_str() == COORDINATOR && (pause.covers.scope.is_some() || pause.covers.kind.is_some())
+        };
         for pause in self.pauses.iter().filter(by_itself) {
             holding.add(Alarm::new(
                 AlarmKind::ForeignDeletions,
@@ -169,18 +179,7 @@ impl Facts {
             ));
         }
         for one in self.one_shots.iter().filter(|one| one.break_glass && one.until > now) {
-            let ask =
-                format!("ask {} whether it is meant; sexton override --take-back {} if not", one.by, one.id);
-            holding.add(Alarm::new(
-                AlarmKind::BrokenGlass,
-                None,
-                Subject::Override { id: one.id },
-                format!("{one}; {} of {} may begin until {}", one.stage, one.deletion, one.until),
-                match self.undone.get(&one.deletion) {
-                    Some(undone) => format!("{ask}; what can be undone: {undone}"),
-                    None => ask,
-                },
-            ));
+            holding.add(glass::broken(one, self.undone.get(&one.deletion).map(String::as_str)));
         }
     }
 }
@@ -414,11 +413,12 @@ pub fn of_deletion(d: &Deletion, parked_at: Option<Timestamp>, at: &Moment) -> V
         );
         add(AlarmKind::Untold, text, untold_way_on(d, job, at));
     }
+    let late = not_back(d, at);
     if let Some((job, reason)) = parked(d) {
         let refused = d.step_at(job).is_some_and(|(_, _, step)| step::is_refusal(&step.name, reason));
-        // Whoever knows that nobody was told is not told that nothing goes on because of it.
-        let long =
-            untold.is_none() && parked_at.is_some_and(|since| at.now.ms_since(since) >= at.rules.parked_ms);
+        // Whoever knows that nobody was told, or that it is not back, is not told that nothing goes on because of it.
+        let known = untold.is_some() || late.is_some();
+        let long = !known && parked_at.is_some_and(|since| at.now.ms_since(since) >= at.rules.parked_ms);
         if refused {
             let text = format!("{} of {resource} is parked: {reason}", job.kind);
             add(AlarmKind::Refused, text, refusal_way_on(d, at));
@@ -430,6 +430,9 @@ pub fn of_deletion(d: &Deletion, parked_at: Option<Timestamp>, at: &Moment) -> V
             );
             add(AlarmKind::Parked, text, way_on(d, at));
         }
+    }
+    if let Some(late) = late {
+        add(AlarmKind::NotBack, late.text(d), late.way_on(d));
     }
     alarms
 }

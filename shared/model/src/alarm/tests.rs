@@ -1,4 +1,6 @@
 //! Which alarms hold: tables.
+mod glass;
+pub(crate) mod not_back;
 mod told;
 mod undelivered;
 
@@ -193,6 +195,12 @@ fn pause(id: i64, by: &str, scope: Option<&str>) -> Pause {
     Pause { id, covers, by: by.parse().unwrap(), reason: "3 are gone".into(), since: Timestamp(0) }
 }
 
+/// Of a kind everywhere.
+fn pause_of_all(id: i64, by: &str) -> Pause {
+    let covers = PauseSelector { kind: Some("vm".parse().unwrap()), ..PauseSelector::default() };
+    Pause { covers, ..pause(id, by, None) }
+}
+
 fn one_shot(id: i64, break_glass: bool, until: i64) -> OneShot {
     OneShot {
         id,
@@ -204,6 +212,7 @@ fn one_shot(id: i64, break_glass: bool, until: i64) -> OneShot {
         since: Timestamp(0),
         until: Timestamp(until),
         break_glass,
+        taken_back: None,
     }
 }
 
@@ -214,7 +223,12 @@ fn what_holds_for_all_alarms() {
     let behind = Behind { known, found: mark, missing: Vec::new(), decision: None };
     let facts = Facts {
         batches: vec![batch(1, "tenants/acme", 6, 5), batch(2, "tenants/b", 5, 5)],
-        pauses: vec![pause(1, "coordinator", Some("tenants/acme")), pause(2, "ops", Some("tenants/acme"))],
+        pauses: vec![
+            pause(1, "coordinator", Some("tenants/acme")),
+            pause(2, "ops", Some("tenants/acme")),
+            pause_of_all(3, "coordinator"),
+            pause_of_all(4, "ops"),
+        ],
         one_shots: vec![one_shot(1, true, 11), one_shot(2, false, 11), one_shot(3, true, 10)],
         undone: [(DeletionId(1), "everything".to_owned())].into(),
         review: Some(Review { epoch: 2, since: Timestamp(0), behind }),
@@ -226,13 +240,18 @@ fn what_holds_for_all_alarms() {
     facts.alarms(Timestamp(10), &mut holding);
     let all = holding.finish();
     let keys: Vec<String> = all.iter().map(Alarm::key).collect();
-    let expected =
-        ["review/ledger", "foreign_deletions/pause/1", "broken_glass/override/1", "frozen_batch/batch/1"];
+    let expected = [
+        "review/ledger",
+        "foreign_deletions/pause/3",
+        "foreign_deletions/pause/1",
+        "broken_glass/override/1",
+        "frozen_batch/batch/1",
+    ];
     assert_eq!(
         keys, expected,
         "the worst first; a batch that will fit, and what people pause, is nobody's alarm"
     );
-    assert!(all[2].todo.ends_with(" if not; what can be undone: everything"), "{}", all[2].todo);
+    assert!(all[3].todo.ends_with(" if not; what can be undone: everything"), "{}", all[3].todo);
     let mut nothing = Holding::default();
     Facts::default().alarms(Timestamp(10), &mut nothing);
     assert_eq!(nothing.finish(), []);
@@ -286,6 +305,7 @@ fn a_census_that_is_refused_or_does_not_come_alarms_for_its_kind_and_scope() {
         why,
         missing: 0,
         missing_named: BTreeSet::new(),
+        newly_missing: 0,
         not_taken: false,
         tried_at,
         failing_since,

@@ -250,9 +250,21 @@ impl Budgets {
     /// not counted, or nothing is, that is what may by default: whoever lets any number go here has not said that others may
     /// delete as many.
     pub fn by_others(&self, scope: &Scope, kind: &Kind, population: &Population) -> u64 {
+        let limits = self.limits_of_others(scope, kind, population);
+        limits.iter().map(|limit| limit.most).min().unwrap_or(A_DAY)
+    }
+
+    /// As many as others may delete in all scopes together, that one among them, before that pauses the kind everywhere.
+    pub fn by_others_everywhere(&self, scope: &Scope, kind: &Kind, population: &Population) -> u64 {
+        let limits = self.limits_of_others(scope, kind, population);
+        let all = limits.iter().find(|limit| limit.counted == Counted::Everywhere);
+        all.map_or(EVERYWHERE, |limit| limit.most)
+    }
+
+    fn limits_of_others(&self, scope: &Scope, kind: &Kind, population: &Population) -> Vec<Limit> {
         let default = Self::default();
         let counting = if self.bind(Stage::Hard) { self } else { &default };
-        counting.limits(scope, kind, population).iter().map(|limit| limit.most).min().unwrap_or(A_DAY)
+        counting.limits(scope, kind, population)
     }
 
     fn own(&self, scope: &Scope) -> Option<&(Scope, u64)> {

@@ -18,11 +18,14 @@ pub mod foreign;
 mod handed_in;
 mod latest;
 pub mod listing;
+mod misplaced;
 mod population;
 mod written;
 
 pub use findings::Stranger;
+pub use foreign::{GoneEverywhere, gone_everywhere, gone_within_a_day};
 pub use latest::{Lapse, Lapsed, Latest, REFUSED_DAYS, Refusal, lapses};
+pub use misplaced::{AsRegistered, MISPLACED_NAMED_MAX, Misplaced};
 pub use population::Population;
 pub use written::{Mistake, Written};
 
@@ -129,6 +132,12 @@ pub struct Taken {
     /// No share is counted of them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub unregistered: BTreeMap<String, u64>,
+    /// How many of them are registered in another scope than that, in each in which it lists any. No share is counted of these.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub misplaced: BTreeMap<String, u64>,
+    /// The first of these.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub misplaced_named: Vec<Misplaced>,
     /// Whether somebody has said that so many more were meant.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub more: bool,
@@ -149,14 +158,9 @@ pub struct Taken {
     /// Whether so many were missing anew that its scope was paused: that told somebody of them.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub told: bool,
-}
-
-/// How many others have deleted within a day: newly missing in this census and in those of its kind and scope that were
-/// believed within the day before it, ascending. Those that a pause has told of are not counted again: whoever lifted it
-/// knows of them.
-pub fn gone_within_a_day(taken: &Taken, of_day: &[Taken]) -> u64 {
-    let untold = of_day.iter().rev().take_while(|earlier| !earlier.told);
-    untold.map(|earlier| earlier.newly_missing).fold(taken.newly_missing, u64::saturating_add)
+    /// Whether so many were missing anew in all scopes together that its kind was paused everywhere.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub told_everywhere: bool,
 }
 
 impl Taken {
@@ -181,18 +185,19 @@ impl Taken {
 
     /// How many of these may still be so: all but those that are `registered` in its scope by now. Only what was named is known
     /// to be one of them, and of the names none says whether it was of a scope: as many as were of none are taken for those.
-    fn still_strange(&self, registered: &BTreeMap<ResourceId, bool>) -> u64 {
+    fn still_strange(&self, registered: &BTreeMap<ResourceId, AsRegistered>) -> u64 {
         let named = self.unknown_named.iter().filter(|id| registered.contains_key(*id)).count();
         let met = u64::try_from(named).unwrap_or(0).saturating_sub(self.of_no_scope);
         self.strange().saturating_sub(met)
     }
 
-    /// How many there are in each scope of which a share is counted: what nobody has registered enlarges none, or whoever lists
-    /// would say how many may go.
+    /// How many there are in each scope of which a share is counted: what nobody has registered there enlarges none, or whoever
+    /// lists would say how many may go.
     fn population(&self) -> impl Iterator<Item = (&str, u64)> {
+        let of = |counts: &BTreeMap<String, u64>, scope: &str| counts.get(scope).copied().unwrap_or(0);
         self.counts.iter().map(move |(scope, count)| {
-            let strange = self.unregistered.get(scope).copied().unwrap_or(0);
-            (scope.as_str(), count.saturating_sub(strange))
+            let not_its_own = of(&self.unregistered, scope).saturating_add(of(&self.misplaced, scope));
+            (scope.as_str(), count.saturating_sub(not_its_own))
         })
     }
 }
@@ -233,6 +238,18 @@ pub enum NotBelieved {
     /// A part was not seen.
     #[error("listed: the sentinel {0} is missing: {1} sees only a part")]
     SentinelMissing(ResourceId, String),
+    /// It shows nothing of that scope.
+    #[error(
+        "listed: the sentinel {sentinel} is listed in {listed_in}: expected within {own}, of which it is one"
+    )]
+    SentinelElsewhere {
+        /// Which.
+        sentinel: ResourceId,
+        /// Where it is listed.
+        listed_in: Scope,
+        /// Where it has to be.
+        own: Scope,
+    },
     /// The world has gone on.
     #[error("taken_at: it was begun at {taken_at}, and it is {now}: expected at most {} minutes ago", most_ms / 60_000)]
     Old {
@@ -351,7 +368,7 @@ impl Census {
         &self,
         counted: &Taken,
         last: &Taken,
-        registered: &BTreeMap<ResourceId, bool>,
+        registered: &BTreeMap<ResourceId, AsRegistered>,
     ) -> bool {
         counted.missing == 0 && (self.itself || counted.strange() >= last.still_strange(registered))
     }
@@ -394,22 +411,28 @@ impl Census {
         if own.peek().is_none() {
             return Err(NotBelieved::NoSentinel(self.scope.clone()));
         }
-        let there = |id: &ResourceId| self.listed.binary_search_by(|one| one.id.cmp(id)).is_ok();
-        match own.find(|sentinel| !there(&sentinel.resource)) {
-            Some(sentinel) => {
-                Err(NotBelieved::SentinelMissing(sentinel.resource.clone(), self.credential.clone()))
-            }
-            None => Ok(()),
-        }
+        own.try_for_each(|sentinel| match self.listed_as(&sentinel.resource) {
+            None => Err(NotBelieved::SentinelMissing(sentinel.resource.clone(), self.credential.clone())),
+            Some(one) if !within(&one.scope, &sentinel.scope) => Err(NotBelieved::SentinelElsewhere {
+                sentinel: sentinel.resource.clone(),
+                listed_in: one.scope.clone(),
+                own: sentinel.scope.clone(),
+            }),
+            Some(_) => Ok(()),
+        })
     }
 
-    /// What is kept of it. `registered` are the resources of its kind and scope that are registered, and whether
-    /// the hard stage of a live record of each has begun: what is being removed may be gone. A record alone takes
-    /// nothing away, also if it is due soon: what is gone before that was removed by somebody else.
+    fn listed_as(&self, id: &ResourceId) -> Option<&Listed> {
+        self.listed.binary_search_by(|one| one.id.cmp(id)).ok().and_then(|at| self.listed.get(at))
+    }
+
+    /// What is kept of it. `registered` are the resources of its kind and scope that are registered: what is being removed may
+    /// be gone. A record alone takes nothing away, also if it is due soon: what is gone before that was removed by somebody
+    /// else.
     pub fn taken(
         &self,
         census: i64,
-        registered: &BTreeMap<ResourceId, bool>,
+        registered: &BTreeMap<ResourceId, AsRegistered>,
         last: Option<&Taken>,
         now: Timestamp,
     ) -> Taken {
@@ -422,12 +445,13 @@ impl Census {
                 *unregistered.entry(one.scope.to_string()).or_default() += 1;
             }
         }
+        let (misplaced, misplaced_named) = self.misplaced(registered);
         let listed: BTreeSet<&ResourceId> = self.listed.iter().map(|one| &one.id).collect();
         // One that was registered while the census was taken is there, too.
         let unplaced = || self.unregistered.iter().map(|one| &one.id);
         let there: BTreeSet<&ResourceId> = listed.iter().copied().chain(unplaced()).collect();
         let missing =
-            || registered.iter().filter(|(id, going)| !**going && !there.contains(id)).map(|(id, _)| id);
+            || registered.iter().filter(|(id, of)| !of.going && !there.contains(id)).map(|(id, _)| id);
         let unknown = || listed.iter().filter(|id| !registered.contains_key(**id)).copied();
         let known = |id: &ResourceId| last.is_some_and(|last| last.missing_named.contains(id));
         let many = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
@@ -440,6 +464,8 @@ impl Census {
             accepted_at: now,
             counts,
             unregistered,
+            misplaced,
+            misplaced_named,
             more: self.more,
             missing: many(missing().count()),
             missing_named: missing().take(NAMED_MAX).cloned().collect(),
@@ -453,6 +479,7 @@ impl Census {
                 .collect(),
             of_no_scope: many(self.unregistered.len()),
             told: false,
+            told_everywhere: false,
         }
     }
 }

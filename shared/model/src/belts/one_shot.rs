@@ -80,6 +80,19 @@ pub struct OneShot {
     pub until: Timestamp,
     /// Whether it was said by whoever asked for the deletion, with nobody else: for an emergency.
     pub break_glass: bool,
+    /// Who took it back. By then its stage may have begun.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taken_back: Option<TakenBack>,
+}
+
+/// Somebody took an override back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TakenBack {
+    /// Who.
+    pub by: Actor,
+    /// When.
+    pub at: Timestamp,
 }
 
 /// An override is good for so many policy days.
@@ -87,6 +100,9 @@ pub const GOOD_DAYS: i32 = 1;
 /// Most overrides that are good at once: all of them are read whenever one has changed. Whoever needs more wants another
 /// limit.
 pub const ONE_SHOTS_MAX: usize = 64;
+/// Most for which the glass was broken that are read at once. Those that are good are among them; whoever has broken it so often, and
+/// taken that back, is told of by far fewer.
+pub const BROKEN_GLASS_MAX: usize = 1000;
 
 /// What somebody asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -168,7 +184,8 @@ impl NewOneShot {
         let Self { deletion, stage, belt, by, reason, break_glass } = self;
         // A rehearsal's day may be over before anybody has looked.
         let until = crate::time::add_days(now, GOOD_DAYS, d.record.due.zone.0, day).max(now.plus_ms(60_000));
-        OneShot { id, deletion, stage, belt, by, reason, since: now, until, break_glass }
+        let taken_back = None;
+        OneShot { id, deletion, stage, belt, by, reason, since: now, until, break_glass, taken_back }
     }
 }
 

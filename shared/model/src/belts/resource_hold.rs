@@ -1,8 +1,9 @@
 //! Holds on a resource: reasons not to go on with any deletion of it. They are placed whether or not there is a record,
 //! stop every stage of whatever record there is or will be, and never a restore; and they stay when a record is over.
-//! Whoever asks for a deletion cannot reach them through its record.
+//! Whoever asks for a deletion cannot reach them through its record, nor release any that is another's ([`is_others`]).
 //!
 //! A record may be made of what is held: it is shown with its holds, and does not begin.
+use crate::access::is_own;
 use crate::deletion::{Hold, REASON_MAX};
 use crate::id::{Actor, ResourceId};
 use crate::job::Blocker;
@@ -71,6 +72,16 @@ impl NewHold {
     }
 }
 
+/// What somebody else has to do in place of whoever requested a deletion that is held.
+pub const RELEASE: &str = "release a hold of another's";
+
+/// Whether `hold`, on a deletion that `requested_by` asked for or on its resource, is another's than of `by`, who asked for it:
+/// that is not theirs to release, whatever their role. Whose it is its origin says, and not who placed it: what was placed in the name of
+/// the lawyers is theirs.
+pub fn is_others(hold: &Hold, requested_by: &Actor, by: &Actor) -> bool {
+    is_own(requested_by, by) && hold.origin != *by
+}
+
 /// What a hold on its resource is to a job.
 pub fn blocker(hold: &Hold) -> Blocker {
     Blocker::Hold { what: words(hold) }
@@ -101,5 +112,24 @@ mod tests {
         assert_eq!(full, Err(CannotHold::TooMany("vm/web01".parse().unwrap())));
         assert!(Which::Origin("legal".parse().unwrap()).covers(&hold) && Which::Number(4).covers(&hold));
         assert!(!Which::Origin("alice".parse().unwrap()).covers(&hold) && !Which::Number(3).covers(&hold));
+    }
+
+    #[test]
+    fn whoever_requested_it_releases_what_they_hold_themselves_and_nothing_else() {
+        let actor = |name: &str| -> Actor { name.parse().unwrap() };
+        let legal = new("a lawsuit").place(0, 0, Timestamp(7)).unwrap();
+        let own = Hold { origin: actor("alice"), ..legal.clone() };
+        for (hold, requested_by, by, others) in [
+            // Alice has placed it, in the lawyers' name.
+            (&legal, "alice", "alice", true),
+            (&legal, "alice", "bob", false),
+            (&legal, "bob", "alice", false),
+            (&own, "alice", "alice", false),
+            (&own, "alice", "bob", false),
+            (&own, "bob", "bob", true),
+        ] {
+            let found = is_others(hold, &actor(requested_by), &actor(by));
+            assert_eq!(found, others, "{}: {requested_by}, {by}", hold.origin);
+        }
     }
 }

@@ -183,13 +183,13 @@ pub(super) fn go_on(draft: &mut Draft<'_>, mut job: Job) {
     }
 }
 
-/// Whether the step was waived, or is by what it depends on: what may still be there keeps what it uses.
+/// Whether the step was waived, or is by what it depends on: what may still be there keeps what it uses. The notice never is.
 fn passed(draft: &mut Draft<'_>, job: &Job, index: u16, step: &Step) -> bool {
     let slot = job.kind.slot();
     if draft.deletion.waivers.iter().any(|w| w.passes() && w.slot == slot && w.step == index) {
         return true;
     }
-    let Some(cause) = draft.deletion.cause_of_passing(step) else { return false };
+    let Some(cause) = draft.deletion.cause_of_passing(slot, step) else { return false };
     let waiver = Waiver {
         slot,
         step: index,

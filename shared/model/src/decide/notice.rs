@@ -1,8 +1,9 @@
 //! The notice, which starts the clock: soft waits until everybody was told, and the notice period after that.
 //!
 //! So it is not given up after a few attempts. It is tried for [`PATIENCE_DAYS`], and the deletion waits; then a person
-//! has to look, and may have told everybody otherwise ([`acknowledge`]). No waiver lets it pass. One that comes back after
-//! it was sent ([`bounced`]) was not delivered: soft is held, and the same acknowledgement lets it go on.
+//! has to look, and may have told everybody otherwise ([`acknowledge`]). No waiver lets it pass, also none of a step
+//! that it depends on. One that comes back after it was sent ([`bounced`]) was not delivered: soft is held, and the same
+//! acknowledgement lets it go on.
 use super::dispatch::{advance, go_on, park};
 use super::person::{given, second_person};
 use super::{Change, Draft, Refusal, heading, seen};

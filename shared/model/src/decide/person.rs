@@ -4,7 +4,7 @@ use super::drift::marked;
 use super::{Change, Draft, Refusal, heading, notice, seen};
 use crate::access::is_own;
 use crate::audit::What;
-use crate::belts::resource_hold::HOLDS_MAX;
+use crate::belts::resource_hold::{HOLDS_MAX, RELEASE, is_others};
 use crate::deletion::{Hold, REASON_MAX, RecordStatus, Waiver, WaiverClaim};
 use crate::id::Actor;
 use crate::job::{Blocker, Job, JobKind, JobState, Phase, Stage};
@@ -92,11 +92,15 @@ pub(super) fn place_hold(draft: &mut Draft<'_>, by: &Actor, reason: &str) -> Res
     Ok(())
 }
 
-/// One reason less. What only this one held is due again at once.
+/// One reason less. What only this one held is due again at once. Whoever requested the deletion takes back what they have
+/// placed themselves; what another has is released by somebody else.
 pub(super) fn release_hold(draft: &mut Draft<'_>, hold: i64, by: &Actor) -> Result<(), Refusal> {
     let Some(found) = draft.deletion.holds.iter().find(|h| h.id == hold).cloned() else {
         return Err(Refusal::NoSuchHold(hold));
     };
+    if is_others(&found, &draft.deletion.record.requested_by, by) {
+        return Err(Refusal::Requested { by: by.clone(), what: RELEASE });
+    }
     let mut audit = heading(draft.now(), What::HoldReleased, by.as_str(), None);
     audit.detail = format!("{}: {}", found.origin, found.reason);
     draft.record(audit);

@@ -127,23 +127,34 @@ impl Deletion {
         })
     }
 
-    /// Whether the step was waived, or will be by what it depends on: what may still be there keeps what it uses.
+    /// Whether the step was waived, or will be by what it depends on: what may still be there keeps what it uses. The notice
+    /// never will.
     /// `remaining`: names of further steps that will be waived as "may remain" before it is reached.
     fn waived(&self, slot: u8, index: u16, step: &Step, remaining: &[&str]) -> Option<WaiverClaim> {
         if let Some(own) = self.waivers.iter().find(|w| w.passes() && w.slot == slot && w.step == index) {
             return Some(own.claim);
         }
-        let follows = self.cause_of_passing(step).is_some()
-            || step.after.iter().any(|before| remaining.contains(&before.as_str()));
+        let follows = self.cause_of_passing(slot, step).is_some()
+            || passes_with_others(slot, step)
+                && step.after.iter().any(|before| remaining.contains(&before.as_str()));
         follows.then_some(WaiverClaim::MayRemain)
     }
 
-    /// The waiver of something that may remain and that the step depends on.
-    pub fn cause_of_passing(&self, step: &Step) -> Option<&Waiver> {
+    /// The waiver of something that may remain and that the step, of the job of this slot, depends on.
+    pub fn cause_of_passing(&self, slot: u8, step: &Step) -> Option<&Waiver> {
+        if !passes_with_others(slot, step) {
+            return None;
+        }
         self.waivers.iter().find(|w| {
             let waived = self.waived_step(w);
             w.claim == WaiverClaim::MayRemain
                 && waived.is_some_and(|waived| step.after.contains(&waived.name))
         })
     }
+}
+
+/// Whether a step is let pass with what it depends on. The notice that starts the clock is not, whatever its plan says: what
+/// may remain has told nobody.
+fn passes_with_others(slot: u8, step: &Step) -> bool {
+    !(step.notice && slot == Stage::Announce.index())
 }

@@ -1,7 +1,7 @@
 //! What a digest is composed of.
 use crate::access::Extent;
-use crate::alarm::Standing;
 use crate::alarm::hold::{self, BatchFact, Moment};
+use crate::alarm::{Standing, not_back};
 use crate::belts::Pause;
 use crate::belts::census::daily::Missed;
 use crate::belts::census::foreign::Foreign;
@@ -76,6 +76,7 @@ pub struct Material {
 /// What stands still or is overdue, of deletions that are looked at one by one.
 #[derive(Debug, Clone, Default)]
 pub struct Watched {
+    pub(super) not_back: Longest<Still>,
     pub(super) parked: Longest<Still>,
     pub(super) untold: Longest<Still>,
     pub(super) credentials: Longest<Overdue>,
@@ -112,7 +113,9 @@ impl Watched {
             why: short(why),
             undo: said.clone(),
         };
-        if let Some((job, reason)) = hold::parked(d) {
+        if let Some(late) = not_back(d, at) {
+            self.not_back.add(late.since, still(late.job, Some(late.since), &late.why(d)));
+        } else if let Some((job, reason)) = hold::parked(d) {
             // Of what nobody knows since when it stands, it is said first.
             self.parked.add(parked_at.unwrap_or_default(), still(job, parked_at, reason));
         } else if let Some((job, since, first)) = hold::untold(d) {

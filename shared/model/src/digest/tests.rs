@@ -1,9 +1,13 @@
 //! What a digest says.
 use super::*;
 use crate::access::Extent;
+use crate::alarm::NOT_BACK_MS;
+use crate::alarm::tests::not_back::restoring;
 use crate::alarm::tests::{at, on, park, record, untold};
 use crate::belts::PauseSelector;
+use crate::belts::budget::{Counted, Exceeded, Group, Limit};
 use crate::belts::census::daily::Missed;
+use crate::job::JobState;
 
 /// As the tests' plan has them: announce 5 days before, hard 3 and purge 8 days after, the name free 38 days after.
 const OFFSETS: [i32; 5] = [-5, 0, 3, 8, 38];
@@ -144,6 +148,28 @@ fn whom_nobody_could_tell_yet_is_listed_from_the_first_hour_on() {
 }
 
 #[test]
+fn what_was_cancelled_and_is_not_back_is_listed_by_itself() {
+    let since = on("2026-12-10");
+    let d = restoring(since, JobState::Parked { reason: "another uuid".into() });
+    let mut material = Material::default();
+    material.watched.see(&d, Some(since), &at(Timestamp(since.plus_ms(NOT_BACK_MS).0 - 1)));
+    material.watched.see(&d, Some(since), &at(since.plus_ms(NOT_BACK_MS)));
+    let digest = made(material);
+    let [one] = digest.not_back.items.as_slice() else { panic!("{digest}") };
+    assert_eq!((one.deletion, one.job, one.since), (DeletionId(1), JobKind::Restore, Some(since)));
+    assert!(one.why.contains("another uuid"), "{digest}");
+    assert_eq!(digest.parked.items.len(), 1, "before that it is parked, and no more: {digest}");
+    assert!(digest.headline().contains("1 cancelled and not back, 1 parked"), "{digest}");
+    let line =
+        "Cancelled, and not back, the longest first:\n  d-1 restore of vm/web01 in tenants/acme since ";
+    assert!(digest.to_string().contains(line), "{digest}");
+    // One that an earlier version has kept says nothing of it.
+    let mut kept = serde_json::to_value(&digest).unwrap();
+    kept.as_object_mut().unwrap().remove("not_back").unwrap();
+    assert!(serde_json::from_value::<Digest>(kept).unwrap().not_back.items.is_empty());
+}
+
+#[test]
 fn whoever_is_limited_sees_its_own() {
     let extent = Extent::Scopes([scope("a")].into());
     let still = |scope_of: &str| Still {
@@ -180,10 +206,21 @@ fn whoever_is_limited_sees_its_own() {
         named: Vec::new(),
     };
     material.foreign = vec![foreign("b"), foreign("a/c")];
+    let limit = Limit { counted: Counted::Everywhere, most: 5, days: 1, uncounted: false };
+    let batch = |batch, scope_of: &str| BatchFact {
+        batch,
+        group: Group { scope: scope(scope_of), kind: "vm".parse().unwrap(), stage: Stage::Hard },
+        frozen_at: Timestamp(0),
+        exceeded: Exceeded { members: 6, used: 0, limit: limit.clone() },
+        waiting: 6,
+    };
+    material.batches = vec![batch(1, "b"), batch(2, "a/c")];
     material.keep(&extent);
     let digest = made(material);
     let seen: Vec<&Scope> = digest.foreign.items.iter().map(|one| &one.scope).collect();
     assert_eq!(seen, [&scope("a/c")]);
+    let batches: Vec<_> = digest.batches.items.iter().map(|one| (one.batch, one.needs_approval)).collect();
+    assert_eq!(batches, [(2, true)]);
     let pauses: Vec<i64> = digest.pauses.items.iter().map(|pause| pause.id).collect();
     assert_eq!(pauses, [2, 3], "and what covers everything");
     let text = digest.to_string();

@@ -21,6 +21,7 @@ impl Digest {
             (foreign, "deleted by others"),
             (counted(self.credentials.items.len(), self.credentials.more), "overdue credentials"),
             (counted(self.gone_by.items.len(), self.gone_by.more), "missed dates"),
+            (counted(self.not_back.items.len(), self.not_back.more), "cancelled and not back"),
             (counted(self.parked.items.len(), self.parked.more), "parked"),
             (counted(self.untold.items.len(), self.untold.more), "not told yet"),
             (counted(self.held.items.len(), self.held.more), "held"),
@@ -48,6 +49,7 @@ pub(super) fn write(digest: &Digest, f: &mut Formatter<'_>) -> fmt::Result {
             one.acknowledged.as_ref().map(|seen| format!(" (seen by {})", seen.by)).unwrap_or_default();
         format!("{}: {} {} since {}{seen}: {}", one.id, one.severity, one.kind, minute(one.since), one.text)
     })?;
+    list(f, "Cancelled, and not back, the longest first", &digest.not_back, still)?;
     list(f, "Credentials that should be gone", &digest.credentials, overdue)?;
     list(f, "Dates that were missed", &digest.gone_by, overdue)?;
     list(f, "Paused, the longest first", &digest.pauses, |one| {

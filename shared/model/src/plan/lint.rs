@@ -1,5 +1,5 @@
 //! The rules a plan must keep. Each says the line and the reason; none has a silent default.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -8,7 +8,8 @@ use super::{
     NAME_MAX, NAMED_MAX, OFFSET_MAX_DAYS, OwnStep, PARAMS_MAX_BYTES, Performer, PlanStage, Problems, Step,
     UNANNOUNCED_MAX,
 };
-use crate::catalogue::{Action, Nature, REVERSIBLE_DEADLINE_MAX_MS};
+use crate::catalogue::{Action, Catalogue, Nature, REVERSIBLE_DEADLINE_MAX_MS};
+use crate::id::Subsystem;
 use crate::job::Stage;
 use crate::resource::Criticality;
 
@@ -139,6 +140,10 @@ pub(super) struct Linted {
     enders: BTreeMap<String, Vec<String>>,
     /// Steps that give something away, or take it away for good.
     releases: Vec<Release>,
+    /// Who has looked at announce, and so has pinned something to compare with.
+    inspected: BTreeSet<Subsystem>,
+    /// Steps that destroy something: their offsets in the file, their names, and at whom.
+    destroys: Vec<(usize, String, Subsystem)>,
 }
 
 struct Release {
@@ -201,6 +206,11 @@ impl Linted {
             );
         }
         self.pins(stage, offset, step, found);
+        if stage == Stage::Announce && step.notice && !step.after.is_empty() {
+            let before = step.after.join(", ");
+            let why = "people are told all the same if that is waived: expected no `after` of the notice";
+            found.at(offset, format!("step {name}: after = {before}: {why}"));
+        }
         match &step.performer {
             Performer::Coordinator(OwnStep::RemoveFromInventory) if stage != Stage::Hard => {
                 found.at(offset, format!("step {name}: belongs into hard"));
@@ -236,8 +246,16 @@ impl Linted {
     }
 
     /// What is pinned is pinned at announce, and by itself never more than the plan and the subsystem allow.
-    fn pins(&self, stage: Stage, offset: usize, step: &Step, found: &mut Problems<'_>) {
+    fn pins(&mut self, stage: Stage, offset: usize, step: &Step, found: &mut Problems<'_>) {
         let name = &step.name;
+        if let Performer::Subsystem { subsystem, .. } = &step.performer {
+            if step.nature == Nature::Inspect && stage == Stage::Announce {
+                self.inspected.insert(subsystem.clone());
+            }
+            if step.nature == Nature::Destructive {
+                self.destroys.push((offset, name.clone(), subsystem.clone()));
+            }
+        }
         if step.nature == Nature::Inspect && stage != Stage::Announce {
             found.at(
                 offset,
@@ -255,6 +273,21 @@ impl Linted {
                 offset,
                 format!("step {name}: rolling = {key:?} is irreplaceable: nothing new of it is ever pinned by itself"),
             );
+        }
+    }
+
+    /// Nothing is destroyed at a subsystem that was not looked at while anybody could say no: what is pinned then is what its later
+    /// steps, and whoever looks before each stage, compare with. One without an action that looks has nothing to pin.
+    pub(super) fn inspections(&self, catalogue: &Catalogue, found: &mut Problems<'_>) {
+        for (offset, name, subsystem) in &self.destroys {
+            let actions = catalogue.subsystem(subsystem).into_iter().flatten();
+            let looks = actions.filter(|(_, action)| action.nature == Nature::Inspect);
+            let looks: Vec<_> = looks.map(|(action, _)| format!("{subsystem}.{action}")).collect();
+            if !looks.is_empty() && !self.inspected.contains(subsystem) {
+                let expected = looks.join(" or ");
+                let why = "destroys what nobody has looked at and pinned";
+                found.at(*offset, format!("step {name} {why}: expected {expected} at announce"));
+            }
         }
     }
 

@@ -1,5 +1,7 @@
 use super::*;
 
+mod looked_at;
+
 const HYPERVISOR: &str = r#"
 subsystem = "hypervisor"
 [actions.inspect]

@@ -146,6 +146,8 @@ mod tests {
             accepted_at,
             counts: counts.iter().map(|&(scope, count)| (scope.to_owned(), count)).collect(),
             unregistered: BTreeMap::new(),
+            misplaced: BTreeMap::new(),
+            misplaced_named: Vec::new(),
             more: false,
             missing: 0,
             missing_named: BTreeSet::new(),
@@ -154,6 +156,7 @@ mod tests {
             unknown_named: BTreeSet::new(),
             of_no_scope: 0,
             told: false,
+            told_everywhere: false,
         }
     }
 

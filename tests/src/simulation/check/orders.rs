@@ -12,10 +12,12 @@ use sexton_protocol::Order;
 use super::{Act, Violation, violated};
 use crate::simulation::platform::{Does, State, Truth};
 
-pub(super) use crate::trail::course::verified;
+pub(super) use crate::trail::course::{can_be_cancelled, verified};
 
 /// By so many milliseconds the clocks of consumers that act differ at most: leases, and the quiet before an undo, cover it.
 const SKEW_MS: u64 = 3_000;
+/// What another one may get as soon as nobody has it, or what is refused from then on to whoever still uses it.
+const GIVEN_AWAY: [&str; 3] = ["address", "name", "key"];
 
 /// No stage begins or goes on of what is protected.
 ///
@@ -86,9 +88,9 @@ pub(super) fn timely(
 }
 
 /// What holds of every change, however late, and whatever epoch ordered it: it is about the very machine that the order is
-/// about, nothing is removed in a stage that can be taken back, a restore only takes back, and no address is given away while
-/// the machine that uses it is there. Whatever people have waived: they say that something is gone only if it is, and of what
-/// may remain no address is to be released.
+/// about, nothing is removed in a stage that can be taken back, a restore only takes back, and no address, name or key is given
+/// away while the machine that uses it is there. Whatever people have waived: they say that something is gone only if it is, and
+/// of what may remain none of these is to be released.
 ///
 /// # Errors
 /// The invariant that does not hold.
@@ -102,7 +104,7 @@ pub(super) fn always(
         violated("I2", format!("{}: the order is about {:?}", told(), order.identity))?;
     }
     match order.kind {
-        JobKind::Stage(stage) if stage.reversible() && act.deed.does == Does::Removes => {
+        JobKind::Stage(stage) if can_be_cancelled(stage) && act.deed.does == Does::Removes => {
             violated("I4", format!("{}: in {stage}", told()))?;
         }
         JobKind::Restore if !act.undo => violated("I4", format!("{}: by a restore", told()))?,
@@ -110,7 +112,7 @@ pub(super) fn always(
     }
     let definition = truth.thing(&act.vm, "definition");
     let there = definition.state != State::Gone && definition.owner == act.was.owner;
-    if act.thing == "address" && there {
+    if GIVEN_AWAY.contains(&act.thing) && there {
         violated("I6", format!("{}: the machine that uses it is there", told()))?;
     }
     Ok(())

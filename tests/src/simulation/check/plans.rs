@@ -11,7 +11,7 @@ use sexton_protocol::Order;
 
 use super::{Violation, violated};
 use crate::simulation::platform::Act;
-use crate::trail::course::Course;
+use crate::trail::course::{Course, can_be_cancelled};
 
 /// The plans that records were made with, and how far each has come.
 #[derive(Debug, Default)]
@@ -79,8 +79,8 @@ impl Pinned {
         let fits = match order.kind {
             JobKind::Stage(stage) => plan.stage(stage).steps.get(usize::from(order.step)).is_some_and(is),
             JobKind::Restore => {
-                let reversible = Stage::ALL.into_iter().filter(|stage| stage.reversible());
-                reversible.flat_map(|stage| &plan.stage(stage).steps).any(is)
+                let taken_back = Stage::ALL.into_iter().filter(|stage| can_be_cancelled(*stage));
+                taken_back.flat_map(|stage| &plan.stage(stage).steps).any(is)
             }
         };
         if fits { Ok(()) } else { violated("plan", format!("{}: its plan has no such step there", told())) }

@@ -3,10 +3,19 @@
 use std::collections::BTreeMap;
 
 use sexton_ledger::DeletionView;
+use sexton_model::deletion::RecordStatus;
 use sexton_model::{DeletionId, ResourceId};
 
 use super::{Violation, violated};
 use crate::trail::locks;
+
+/// Whether a record that stands so keeps the name of its resource, and may change something.
+pub(super) fn is_live(status: RecordStatus) -> bool {
+    match status {
+        RecordStatus::Live | RecordStatus::Restoring => true,
+        RecordStatus::Cancelled | RecordStatus::Recycled | RecordStatus::Rescued => false,
+    }
+}
 
 /// How they stand, as far as they were seen.
 #[derive(Debug, Default)]
@@ -40,7 +49,7 @@ impl Records {
     /// A record stands so.
     pub(super) fn stands(&mut self, view: &DeletionView) {
         let d = &view.deletion;
-        let stands = Stands { live: d.status.live(), locks: locks(view) };
+        let stands = Stands { live: is_live(d.status), locks: locks(view) };
         self.of.entry(d.record.resource.id.clone()).or_default().insert(d.id, stands);
     }
 

@@ -3,7 +3,7 @@ use sexton_ledger::sqlite::SqliteLedger;
 use sexton_ledger::{Ledger, NotDone, Stopped};
 use sexton_model::belts::budget::CannotResume;
 
-use super::{OF_NO_SET, somebody};
+use super::{OF_NO_SET, events, somebody};
 use crate::simulation::check::Violation;
 use crate::simulation::script::{Covers, Person};
 use crate::simulation::tally::LIFTING_REFUSED;
@@ -18,7 +18,9 @@ impl World {
         let Some(ledger) = self.ledger.clone() else { return Ok(false) };
         if let Some(review) = ledger.review().await.unwrap() {
             self.checker.reviewed = false;
+            let before = events::of(&ledger, events::PAUSES).await;
             ledger.accept_review(review.epoch, &somebody(), "looked").await.unwrap();
+            events::left(&ledger, (events::PAUSES, before), 1..=1, "an accepted review").await?;
         }
         for pause in ledger.pauses().await.unwrap() {
             self.lift_one(&ledger, pause.id).await?;
@@ -46,19 +48,23 @@ impl World {
     async fn lift_one(&mut self, ledger: &SqliteLedger, pause: i64) -> Result<(), Violation> {
         self.lift_as_nobody_may(ledger, pause).await?;
         self.checker.pauses.lifted(pause);
+        let before = events::of(ledger, events::PAUSES).await;
         // Whoever lifts it has requested nothing, and looks again if it is another set by then. Nobody else does
         // anything meanwhile, so it is the same set at the second look.
-        let by = Person::Auditor.actor();
+        let (by, mut lifts) = (Person::Auditor.actor(), 0);
         for looks in 1.. {
             let approved = Stopped::digest(&ledger.stopped_by(pause).await.unwrap());
             match ledger.resume(pause, &by, approved.as_deref()).await.unwrap() {
-                Ok(_) => break,
+                Ok(lifted) => {
+                    lifts = i64::from(lifted);
+                    break;
+                }
                 Err(NotDone::Resume(CannotResume::OtherSet { .. } | CannotResume::NeedsApproval { .. }))
                     if looks < 3 => {}
                 Err(why) => panic!("{why}"),
             }
         }
-        Ok(())
+        events::left(ledger, (events::PAUSES, before), lifts..=lifts, "a pause that is lifted").await
     }
 
     /// If a crowd would begin at once without this pause, nobody lifts it who has not looked at just that crowd, nor who

@@ -54,7 +54,7 @@ const fn deed(
 }
 
 /// All of them.
-pub const DEEDS: [Deed; 11] = [
+pub const DEEDS: [Deed; 13] = [
     deed("hypervisor", "stop", &["power"], Does::Turns(State::Off)),
     deed("hypervisor", "undefine", &["definition"], Does::Removes),
     deed("hypervisor", "delete_volumes", &["volumes"], Does::Removes),
@@ -66,19 +66,23 @@ pub const DEEDS: [Deed; 11] = [
     deed("backup", "remove_schedule", &["schedule"], Does::Removes),
     deed("backup", "delete_archives", &["archives", "last archive"], Does::Removes),
     deed("notifier", "announce", &["notice"], Does::Turns(State::On)),
+    deed("dns", "remove", &["name"], Does::Removes),
+    deed("config", "revoke", &["key"], Does::Removes),
 ];
 
 /// What each subsystem shows when it is asked to look: by the first it tells whether the machine is there.
-pub(super) const SHOWN: [(&str, &[&str]); 5] = [
+pub(super) const SHOWN: [(&str, &[&str]); 7] = [
     ("hypervisor", &["definition", "volumes"]),
     ("ipam", &["address"]),
     ("monitoring", &["target", "history"]),
     ("backup", &["schedule", "archives"]),
     ("notifier", &["notice"]),
+    ("dns", &["name"]),
+    ("config", &["key"]),
 ];
 
 /// What a machine has in the beginning.
-pub(super) const BEGINNING: [(&str, State); 10] = [
+pub(super) const BEGINNING: [(&str, State); 12] = [
     ("power", State::On),
     ("definition", State::On),
     ("volumes", State::On),
@@ -89,6 +93,8 @@ pub(super) const BEGINNING: [(&str, State); 10] = [
     ("schedule", State::On),
     ("archives", State::On),
     ("notice", State::Off),
+    ("name", State::On),
+    ("key", State::On),
 ];
 
 /// The action of a step's name, such as `hypervisor.stop`.

@@ -13,7 +13,7 @@ const PAGE: usize = 3;
 
 impl SimulatedDriver {
     pub(super) async fn list(&self, asked: &CensusContext) -> Result<Listed, Obstacle> {
-        self.call("census").await?;
+        self.call("census", None).await?;
         if self.subsystem.as_str() != "hypervisor" {
             return Err(asked.no_census());
         }
@@ -23,7 +23,7 @@ impl SimulatedDriver {
         let behind = all.partition_point(|one| asked.after.as_ref().is_some_and(|after| one.id <= *after));
         let mut entries: Vec<Entry> = all.iter().skip(behind).take(PAGE.min(asked.most)).cloned().collect();
         let mut more = behind + entries.len() < total;
-        if self.dice.happens(Trouble::Truncate) {
+        if self.dice.happens_to(Trouble::Truncate, || self.doing("census", None)) {
             match self.dice.below(4) {
                 // The end is left out, and counted.
                 0 => {

@@ -7,14 +7,14 @@ use super::{Covers, Fate, Happening, Item, KINDS, PLANS, Person, STORM_STEPS, Sc
 use crate::simulation::allowed::{Allowed, SCOPES};
 use crate::simulation::check::DAY_MS;
 use crate::simulation::weather::{Trouble, Weather};
-use crate::simulation::world::SUBSYSTEMS;
+use crate::simulation::world::{COPIES, SUBSYSTEMS};
 
 /// Processes of consumers.
-const CONSUMERS: usize = 10;
+const CONSUMERS: usize = COPIES * SUBSYSTEMS.len();
 /// For so many days everything is down, if it is.
 const DAYS_DOWN: (u64, u64) = (2, 11);
 /// The process that carries out a request dies at one of so many moments: the last ones are behind the answer.
-const MOMENTS: u32 = 8;
+const MOMENTS: u32 = 9;
 /// An approval has more of them: its members are looked at again behind the commit, and some of them begin.
 const MOMENTS_OF_APPROVALS: u32 = 12;
 /// A clock gains or loses so many millionths, at most.

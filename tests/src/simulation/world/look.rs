@@ -5,6 +5,7 @@ use sexton_ledger::sqlite::SqliteLedger;
 use sexton_ledger::{Canaries as _, Ledger as _};
 
 use super::{World, held};
+use crate::simulation::HUNG;
 use crate::simulation::check::{Violation, addresses};
 
 /// While nothing speaks for it that a canary was accepted, they are looked at each so many steps.
@@ -16,10 +17,14 @@ impl World {
     /// # Errors
     /// The invariant that does not hold any more.
     pub(in crate::simulation) async fn look(&mut self) -> Result<(), Violation> {
+        self.say_what_chance_did();
         let attended = self.coordinators.iter().any(Result::is_ok);
         self.checker.at(self.store.shown(), attended);
         if let Some(what) = held(&self.defects).pop() {
             return Err(Violation { invariant: "defect", what });
+        }
+        if let Some(what) = held(&self.hung).clone() {
+            return Err(Violation { invariant: HUNG, what });
         }
         self.look_at_calls().await?;
         let acts = std::mem::take(&mut held(&self.truth).acts);

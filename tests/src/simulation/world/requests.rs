@@ -111,7 +111,7 @@ impl World {
         let Some(process) = running.get(self.dice.below(running.len())).copied() else { return };
         let Ok(one) = &self.coordinators[process] else { return };
         let engine = one.engine.clone();
-        let handler = self.next_handler(process);
+        let handler = self.next_handler(process, "a request");
         let again_at = self.time.now().plus_ms(AGAIN_MS);
         let Some(request) = self.requests.get_mut(place) else { return };
         if request.sent > 0 {

@@ -2,7 +2,7 @@
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sexton_bus::{Bus as _, Queue};
 use sexton_ledger::{DueReader, LedgerError};
@@ -11,13 +11,20 @@ use sexton_scheduler::{Looks, Scheduler};
 use tokio::task::JoinHandle;
 
 use super::{COORDINATORS, INBOXES, ROUND_MS, Round, SCHEDULER, World, held};
+use crate::simulation::bus::about;
 use crate::simulation::check::Violation;
 use crate::simulation::gates::{HANDLER, Handler};
+use crate::simulation::weather::Trouble;
 
 /// Handlers that one coordinator works on at once.
 const HANDLERS: usize = 3;
 /// Quiet is when nothing moved for so many turns of everybody.
 const QUIET: u32 = 10;
+/// Nobody has moved for so long, in real time, though somebody is at work: they wait for what never comes.
+const HUNG_AFTER: Duration = Duration::from_secs(60);
+/// No more than this counts of what passes between two looks: whoever stops this process, or takes the machine from it, hangs
+/// nobody.
+const COUNTED: Duration = Duration::from_millis(100);
 
 /// A handler that was begun, whether it is done, and its task.
 pub(super) type Begun = (Handler, Arc<AtomicBool>, JoinHandle<()>);
@@ -64,6 +71,50 @@ impl Drop for Watched {
     }
 }
 
+/// How long nobody has moved, in real time. It decides nothing but when a run is given up.
+#[derive(Debug)]
+struct Stillness {
+    looked: Instant,
+    lasts: Duration,
+}
+
+impl Stillness {
+    /// Somebody moves now.
+    fn begins(now: Instant) -> Self {
+        Self { looked: now, lasts: Duration::ZERO }
+    }
+
+    /// Nobody has moved since. Whether nobody will.
+    fn goes_on(&mut self, now: Instant) -> bool {
+        self.lasts += now.saturating_duration_since(self.looked).min(COUNTED);
+        self.looked = now;
+        self.lasts >= HUNG_AFTER
+    }
+}
+
+/// What a coordinator takes messages from, in a word.
+fn word_of(inbox: &Queue) -> &'static str {
+    match inbox {
+        Queue::Outcomes => "outcomes",
+        Queue::StageDue => "what is due",
+        Queue::Pulses => "pulses",
+        _ => "canaries",
+    }
+}
+
+impl Round {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Beacon => "beacon",
+            Self::Checkpoint => "checkpoint",
+            Self::Refill => "refill",
+            Self::Wake => "wake",
+            Self::Admit => "admit",
+            Self::Canaries => "tend canaries",
+        }
+    }
+}
+
 /// Something that could go on.
 #[derive(Debug, Clone, Copy)]
 enum Choice {
@@ -84,20 +135,25 @@ enum Choice {
 }
 
 impl World {
-    /// Until nobody can go on without the world.
+    /// Until nobody can go on without the world. Whoever is at work, and moves no more, ends the run.
     pub(in crate::simulation) async fn quiet(&self) {
         let mut still = 0;
+        let mut stillness = Stillness::begins(Instant::now());
         let mut seen = self.gates.moves.load(Ordering::SeqCst);
-        while still < QUIET {
+        while still < QUIET && held(&self.hung).is_none() {
             tokio::task::yield_now().await;
-            let handlers = self.coordinators.iter().flatten().flat_map(|one| &one.handlers);
-            let busy = handlers
-                .chain(&self.scheduling)
-                .any(|(handler, done, _)| !done.load(Ordering::SeqCst) && !self.gates.holds(*handler));
+            let at_work = self.at_work();
+            let busy = !at_work.is_empty();
             let moves = self.gates.moves.load(Ordering::SeqCst);
             if busy {
                 // The job table's own threads are at work.
                 std::thread::yield_now();
+            }
+            if moves != seen {
+                stillness = Stillness::begins(Instant::now());
+            } else if busy && stillness.goes_on(Instant::now()) {
+                let what = format!("for {HUNG_AFTER:?} nobody has moved, and these are at work: {at_work:?}");
+                *held(&self.hung) = Some(what);
             }
             still = if busy || moves != seen { 0 } else { still + 1 };
             if still == QUIET && self.gates.next_turn() {
@@ -105,6 +161,15 @@ impl World {
             }
             seen = moves;
         }
+    }
+
+    /// Handlers that are neither done nor at a gate.
+    fn at_work(&self) -> Vec<Handler> {
+        let handlers = self.coordinators.iter().flatten().flat_map(|one| &one.handlers);
+        let begun = handlers.chain(&self.scheduling);
+        let at_work =
+            begun.filter(|(handler, done, _)| !done.load(Ordering::SeqCst) && !self.gates.holds(*handler));
+        at_work.map(|(handler, ..)| *handler).collect()
     }
 
     /// One thing goes on; then everything is looked at.
@@ -200,7 +265,8 @@ impl World {
             }
             Choice::Take(number, inbox) => {
                 let most = 1 + self.dice.below(8);
-                let handler = self.next_handler(number);
+                let handler = self.next_handler(number, word_of(&INBOXES[inbox]));
+                let (gates, dice, time) = (self.gates.clone(), self.dice.clone(), self.time.clone());
                 let Ok(one) = &mut self.coordinators[number] else { return Ok(()) };
                 let deliveries = one.inboxes[inbox].next_batch(most, Duration::ZERO).await;
                 let (engine, acker) = (one.engine.clone(), one.inboxes[inbox].acker());
@@ -212,6 +278,10 @@ impl World {
                         Queue::Pulses => engine.on_pulses(&deliveries).await,
                         _ => engine.on_rejections(&deliveries).await.map(|()| Vec::new()),
                     };
+                    // All of it is done, and nobody knows that yet.
+                    if dice.happens(Trouble::Stop) {
+                        gates.wait(number, "ack", time.now()).await;
+                    }
                     let tags = deliveries.into_iter().map(|delivery| delivery.tag);
                     match &done {
                         Ok(again) => {
@@ -225,7 +295,7 @@ impl World {
                 self.handle(number, handler, work);
             }
             Choice::Round(number, round) => {
-                let handler = self.next_handler(number);
+                let handler = self.next_handler(number, round.word());
                 let again_at = self.time.now().plus_ms(round.every_ms());
                 let Ok(one) = &mut self.coordinators[number] else { return Ok(()) };
                 one.rounds.insert(round, again_at);
@@ -249,7 +319,7 @@ impl World {
                 let keyring = Arc::new(self.keyring.only(&Holder::Scheduler));
                 let every = Duration::from_millis(ROUND_MS);
                 let scheduler = Scheduler { due, bus, keyring, every, looks: Arc::new(Looks::default()) };
-                let handler = self.next_handler(COORDINATORS + self.consumers.len());
+                let handler = self.next_handler(COORDINATORS + self.consumers.len(), "schedule");
                 let work = async move { scheduler.tick().await.map(drop) };
                 self.scheduling = Some(begin(handler, &self.defects, work));
             }
@@ -257,15 +327,16 @@ impl World {
             Choice::Ask(place) => self.ask_for(place),
             Choice::Deliver(place) => {
                 let (bus, message) = held(&self.traffic.late).swap_remove(place);
+                self.say(format!("what was delayed comes {}", about(&message)));
                 bus.publish(vec![message]).await;
             }
         }
         Ok(())
     }
 
-    pub(super) fn next_handler(&mut self, process: usize) -> Handler {
+    pub(super) fn next_handler(&mut self, process: usize, doing: &'static str) -> Handler {
         self.handlers += 1;
-        Handler { process, number: self.handlers }
+        Handler { process, number: self.handlers, doing }
     }
 
     pub(super) fn handle(
@@ -277,5 +348,21 @@ impl World {
         if let Ok(one) = &mut self.coordinators[number] {
             one.handlers.push(begin(handler, &self.defects, work));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_hangs_who_moves_or_was_stopped() {
+        let begun = Instant::now();
+        let mut stillness = Stillness::begins(begun);
+        let hour = Duration::from_secs(3_600);
+        assert!(!stillness.goes_on(begun + hour), "the process was stopped");
+        let looks = (1..=600).map(|look| begun + hour + COUNTED * look);
+        let hung: Vec<Instant> = looks.filter(|look| stillness.goes_on(*look)).collect();
+        assert_eq!(hung.first(), Some(&(begun + hour + COUNTED * 599)), "one look counts of that hour");
     }
 }

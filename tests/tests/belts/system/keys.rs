@@ -61,6 +61,12 @@ impl System {
         sexton_hook::sandbox::create(self.folder(), instance, id, identity).unwrap();
     }
 
+    /// Somebody takes it away, past everything.
+    pub fn revoke_by_hand(&self, instance: &Instance, id: &ResourceId) {
+        let place = self.folder().join(instance.subsystem.as_str()).join(instance.name.as_str());
+        std::fs::remove_file(place.join("objects").join(format!("{}.json", id.name.as_str()))).unwrap();
+    }
+
     /// Whether there is one.
     pub fn has_key(&self, instance: &Instance, id: &ResourceId) -> bool {
         !sexton_hook::sandbox::describe(self.folder(), instance, id).unwrap()["object"].is_null()

@@ -77,10 +77,14 @@ pub fn monitoring_of(plan: &Plan) -> SubsystemActions {
 
 /// A plan with a notice: whoever is silenced at monitoring was told.
 pub fn announcing() -> Arc<Plan> {
+    announcing_plans().of_kind(&"vm".parse().unwrap()).unwrap().clone()
+}
+
+/// It, with who tells people.
+pub fn announcing_plans() -> Plans {
     let telling = telling();
     let catalogue = [("monitoring.toml", telling.as_str()), ("backup.toml", sexton_backup::ACTIONS)];
-    let plans = Plans::of(&catalogue, &[("plan.toml", ANNOUNCING)], true).unwrap();
-    plans.of_kind(&"vm".parse().unwrap()).unwrap().clone()
+    Plans::of(&catalogue, &[("plan.toml", ANNOUNCING)], true).unwrap()
 }
 
 pub fn rehearsal() -> sexton_ledger::Options {

@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::job_table::JobTable;
-use super::plan::{PLAN, plans};
+use super::plan::{PLAN, announcing_plans, plans};
 use super::{System, ops};
 
 impl System {
@@ -24,6 +24,11 @@ impl System {
     /// The same, where resources are registered as well: it knows the plan. Where it is.
     pub async fn serve_inventory(&mut self) -> String {
         self.listen(self.engine.clone(), plans(PLAN)).await
+    }
+
+    /// The same with the plan that has a notice.
+    pub async fn serve_announcing(&mut self) -> String {
+        self.listen(self.engine.clone(), announcing_plans()).await
     }
 
     /// Another coordinator serves the same beside it. On many machines it has opened the job table itself, as a process of its

@@ -98,6 +98,7 @@ impl Attempt {
             why: self.why.clone(),
             missing: 0,
             missing_named: BTreeSet::new(),
+            newly_missing: 0,
             not_taken: true,
             tried_at: None,
             failing_since: None,

@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::{Census, Latest, Taken};
+use super::{AsRegistered, Census, Latest, Taken};
 use crate::access::Extent;
 use crate::belts::within;
 use crate::id::{Instance, Kind, ResourceId, Scope};
@@ -52,7 +52,7 @@ pub struct Kept {
 
 impl Census {
     /// What it lists and nobody has registered, at most [`STRANGERS_MAX`]. `registered`: as for [`Census::taken`].
-    pub fn strangers(&self, registered: &BTreeMap<ResourceId, bool>) -> Vec<Stranger> {
+    pub fn strangers(&self, registered: &BTreeMap<ResourceId, AsRegistered>) -> Vec<Stranger> {
         let unknown = self.listed.iter().filter(|one| !registered.contains_key(&one.id));
         let placed = unknown.map(|one| Stranger {
             id: one.id.clone(),

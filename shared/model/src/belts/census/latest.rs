@@ -33,6 +33,9 @@ pub struct Refusal {
     /// The first of them.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub missing_named: BTreeSet<ResourceId>,
+    /// How many of these the last one that was believed had not missed: the most that one has shown which was refused since then.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub newly_missing: u64,
     /// That there was none to be believed: it was time for one, and whoever holds the kind did not list everything.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub not_taken: bool,
@@ -60,11 +63,17 @@ impl Refusal {
         }
     }
 
-    /// This one in the place of the one `before` it, of which it is still known when it was time for one.
+    /// This one in the place of the one `before` it, of which it is still known when it was time for one. And how many it lacked,
+    /// unless one was believed since: one that is handed in afterwards, and refused for something else, hides none of them.
     #[must_use]
     pub fn after(self, before: Option<&Latest>) -> Self {
         let tried_at = before.and_then(|one| one.refused.as_ref()).and_then(Self::tried);
-        Self { tried_at: tried_at.filter(|_| self.by != Actor::coordinator()), ..self }
+        let lacked = before.and_then(Latest::refused_last).map_or(0, |refused| refused.newly_missing);
+        Self {
+            tried_at: tried_at.filter(|_| self.by != Actor::coordinator()),
+            newly_missing: self.newly_missing.max(lacked),
+            ..self
+        }
     }
 }
 
@@ -125,6 +134,11 @@ pub enum Lapsed {
     Missed(Missed),
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_zero(many: &u64) -> bool {
+    *many == 0
+}
+
 /// Whether it is so many quarters of a policy day ago at the most.
 fn within(at: Timestamp, quarters: u64, (day, now): (Day, Timestamp)) -> bool {
     now.ms_since(at) <= day.length_ms().saturating_mul(quarters) / 4
@@ -179,6 +193,7 @@ mod tests {
             why,
             missing: 0,
             missing_named: BTreeSet::new(),
+            newly_missing: 0,
             not_taken: false,
             tried_at: None,
             failing_since: None,
@@ -217,6 +232,21 @@ mod tests {
         let never = [latest("a", None, Some(2))];
         assert_eq!(lapsed(&never, 2 + REFUSED_DAYS * DAY_MS), ["a refused"]);
         assert_eq!(lapsed(&never, 3 + REFUSED_DAYS * DAY_MS), Vec::<String>::new(), "it was no place");
+    }
+
+    #[test]
+    fn what_one_lacked_is_not_hidden_by_the_next_one_that_is_refused() {
+        let lacks =
+            |ms: u64, newly_missing: u64| Refusal { newly_missing, ..refusal(Timestamp(0).plus_ms(ms)) };
+        let five = |believed_at: Option<u64>| Latest {
+            refused: Some(lacks(2, 5)),
+            ..latest("a", believed_at, None)
+        };
+        let after =
+            |newly_missing: u64, before: &Latest| lacks(3, newly_missing).after(Some(before)).newly_missing;
+        assert_eq!([0, 4, 6].map(|newly_missing| after(newly_missing, &five(Some(1)))), [5, 5, 6]);
+        assert_eq!(after(0, &five(Some(2))), 0, "one was believed since, and counts itself");
+        assert_eq!(lacks(3, 4).after(None).newly_missing, 4);
     }
 
     #[test]

@@ -22,6 +22,14 @@ fn listed(name: &str) -> Listed {
     Listed { id: vm(name), scope: scope("tenants/acme"), identity: None }
 }
 
+/// Registered where they are listed, and whether each is being removed.
+fn registered(names: &[(&str, bool)]) -> BTreeMap<ResourceId, AsRegistered> {
+    let one = |(name, going): &(&str, bool)| {
+        (vm(name), AsRegistered { scope: scope("tenants/acme"), going: *going })
+    };
+    names.iter().map(one).collect()
+}
+
 fn stray(name: &str) -> Stranger {
     Stranger { id: vm(name), scope: None, identity: None, instance: None }
 }
@@ -131,12 +139,9 @@ fn one_that_differs_from_the_last_has_to_be_meant() {
 
 #[test]
 fn fewer_are_explained_if_nothing_registered_is_missing_nor_fewer_that_nobody_has_registered() {
-    let registered = |names: &[(&str, bool)]| -> BTreeMap<ResourceId, bool> {
-        names.iter().map(|(name, going)| (vm(name), *going)).collect()
-    };
     let all = registered(&[("a", false), ("b", false), ("sentinel", false)]);
     let of_all = |names: &[&str]| census(names).taken(7, &all, None, Timestamp(NOW.0 - 1));
-    let explained = |itself: bool, before: &Taken, registered: &BTreeMap<ResourceId, bool>| {
+    let explained = |itself: bool, before: &Taken, registered: &BTreeMap<ResourceId, AsRegistered>| {
         let census = Census { itself, ..census(&["a"]) };
         census.lost_nothing(&census.taken(8, registered, Some(before), NOW), before, registered)
     };
@@ -154,8 +159,8 @@ fn fewer_are_explained_if_nothing_registered_is_missing_nor_fewer_that_nobody_ha
 
 #[test]
 fn what_is_registered_by_now_is_not_left_out_if_it_was_named() {
-    let registered = |names: &[&str]| -> BTreeMap<ResourceId, bool> {
-        names.iter().map(|name| (vm(name), false)).collect()
+    let registered = |names: &[&str]| -> BTreeMap<ResourceId, AsRegistered> {
+        registered(&names.iter().map(|name| (*name, false)).collect::<Vec<_>>())
     };
     let explained = |before: &Taken, known: &[&str]| {
         let (known, listing) = (registered(known), census(&["a"]));
@@ -178,8 +183,7 @@ fn what_is_registered_by_now_is_not_left_out_if_it_was_named() {
 
 #[test]
 fn a_share_is_of_what_is_registered() {
-    let registered: BTreeMap<ResourceId, bool> =
-        ["a", "gone"].map(|name| (vm(name), false)).into_iter().chain([(vm("going"), true)]).collect();
+    let registered = registered(&[("a", false), ("gone", false), ("going", true)]);
     let names = ["a", "going", "invented1", "invented2"];
     let counted = |itself: bool| {
         let taken = Census { itself, ..census(&names) }.taken(1, &registered, None, NOW);
@@ -195,8 +199,7 @@ fn a_share_is_of_what_is_registered() {
 
 #[test]
 fn what_is_missing_and_not_being_removed_and_what_nobody_registered_is_found() {
-    let registered: BTreeMap<ResourceId, bool> =
-        [("a", false), ("b", true), ("c", false)].map(|(name, going)| (vm(name), going)).into();
+    let registered = registered(&[("a", false), ("b", true), ("c", false)]);
     let first = census(&["a", "x"]).taken(1, &registered, None, NOW);
     assert_eq!((first.missing, first.newly_missing, first.unknown), (1, 0, 2));
     assert!(first.missing_named.contains(&vm("c")), "b is being removed");
@@ -212,7 +215,8 @@ fn what_is_missing_and_not_being_removed_and_what_nobody_registered_is_found() {
 #[test]
 fn what_is_of_no_known_scope_is_told_to_who_is_limited_to_none() {
     let of = |unregistered: Vec<Stranger>| {
-        Census { unregistered, ..census(&["a"]) }.taken(1, &[(vm("sentinel"), false)].into(), None, NOW)
+        let registered = registered(&[("sentinel", false)]);
+        Census { unregistered, ..census(&["a"]) }.taken(1, &registered, None, NOW)
     };
     let (all, limited) = (Extent::Everywhere, Extent::Scopes([scope("tenants")].into()));
     let taken = of(vec![stray("whose")]);

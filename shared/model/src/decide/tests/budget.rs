@@ -1,7 +1,7 @@
 //! Budgets: what was not admitted begins nothing, and a restore needs no admission.
 use super::super::{Capacity, Event, Refusal};
 use super::kit::{Bench, DAY_MS, RESTORE, cancel, stage};
-use crate::belts::budget::{Budgets, Counted, Exceeded, Frozen, Limit, Standing};
+use crate::belts::budget::{Budgets, Counted, Exceeded, Frozen, Limit, Standing, Written};
 use crate::job::{Blocker, JobState, Stage, StateName};
 
 pub(super) fn frozen() -> Standing {
@@ -100,6 +100,25 @@ fn one_of_a_frozen_batch_is_held_and_goes_on_when_it_is_admitted() {
     bench.comply();
     assert!(bench.state(job).locks(), "what has begun goes on, whatever is frozen later");
     assert_ne!(bench.state(job), StateName::Ready);
+}
+
+/// As if it were decided by another coordinator, or by this one after a restart, with other budgets.
+#[test]
+fn what_is_frozen_stays_so_whatever_is_counted_by_now() {
+    let purge: Written = toml::from_str("stages = [\"purge\"]").unwrap();
+    for budgets in [Budgets::none(), purge.budgets().unwrap()] {
+        let mut bench = up_to(Stage::Hard);
+        let job = stage(Stage::Hard);
+        bench.policy.budgets = Some(budgets);
+        bench.standing = frozen();
+        bench.must(&Event::Claim { job });
+        assert!(matches!(bench.job(job).state, JobState::Held { by: Blocker::Budget { .. }, .. }));
+        assert_eq!(bench.ask(&Event::Recheck { job }), Err(Refusal::NotYet(job)));
+        bench.standing = Standing::Admitted;
+        bench.must(&Event::Recheck { job });
+        bench.must(&Event::Claim { job });
+        assert!(bench.state(job).locks());
+    }
 }
 
 #[test]

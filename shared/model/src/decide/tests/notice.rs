@@ -1,5 +1,5 @@
 //! The notice: tried for days, never waived, and in the end acknowledged by a person.
-use super::super::{Change, Event, Refusal};
+use super::super::{Capacity, Change, Event, Refusal};
 use super::kit::{Bench, DAY, DAY_MS, actor, cancel, plan, stage};
 use crate::audit::What;
 use crate::deletion::WaiverClaim;
@@ -232,4 +232,37 @@ fn nothing_else_is_acknowledged_and_no_notice_is_waived() {
     late.answer(Outcome::refused("no such relay"));
     assert!(late.deletion.waivers.is_empty());
     late.must(&late.looked(waive(WaiverClaim::Absent)));
+}
+
+/// The linter refuses such a plan, and a record keeps the copy that it was made with.
+#[test]
+fn a_notice_is_not_waived_with_what_it_depends_on() {
+    let mut plan = plan();
+    let looked = plan.stages[0].steps[0].name.clone();
+    let notice = &mut plan.stages[0].steps[1];
+    (notice.notice, notice.after) = (true, vec![looked]);
+    let mut bench = Bench::with(plan).run_to(Stage::Announce, 0, Mode::Inspect);
+    bench.answer(Outcome::refused("no such address"));
+    let (by, evidence) = (actor("ops"), "a typing error".to_owned());
+    let waive = Event::Waive { by, claim: WaiverClaim::MayRemain, mark: bench.mark(), evidence };
+    bench.capacity = Capacity::Full;
+    bench.must(&waive);
+    let announce = bench.job(stage(Stage::Announce));
+    let next = bench.deletion.wanted(announce).map(|(step, _)| step.name.as_str());
+    assert_eq!(next, Some("hypervisor.tell"), "whoever tells people is waited for");
+    bench.capacity = Capacity::Free;
+    bench.must(&Event::Proceed { job: stage(Stage::Announce) });
+    // Without whom to tell it fails, and people have three days to tell them otherwise.
+    let since = bench.now;
+    bench.answer(Outcome::refused("nobody is pinned"));
+    assert_eq!(bench.state(stage(Stage::Announce)), StateName::Parked);
+    let again = bench.looked(waive);
+    assert_eq!(bench.go(&again), Err(Refusal::NotWaived));
+    let told = bench.looked(acknowledge());
+    assert_eq!(bench.go(&told), Err(Refusal::StillTried(since.plus_ms(DAYS_MS))));
+    assert!(!bench.deletion.claimed(Stage::Soft));
+    bench.wait_ms(DAYS_MS);
+    bench.must(&told);
+    let due = bench.now.plus_ms(5 * DAY_MS);
+    assert_eq!(bench.job(stage(Stage::Soft)).state, JobState::Scheduled { due_at: Some(due) });
 }

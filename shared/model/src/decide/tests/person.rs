@@ -2,6 +2,7 @@
 use super::super::{Capacity, Change, Event, Refusal};
 use super::kit::{Bench, DAY_MS, RESTORE, actor, cancel, place_hold, rescue, stage};
 use crate::beacon::SKEW_MS;
+use crate::belts::resource_hold::RELEASE;
 use crate::deletion::{RecordStatus, WaiverClaim};
 use crate::job::{JobState, Stage, StateName};
 use crate::step::{Mode, Outcome};
@@ -35,6 +36,22 @@ fn whoever_requested_it_lets_nothing_pass() {
         assert_eq!(bench.go(&own(claim)), Err(refused), "{claim:?}");
         assert_eq!(bench.state(stage(Stage::Soft)), StateName::Parked, "{claim:?}");
     }
+}
+
+/// The lawyers hold it, and whoever requested it does as well.
+#[test]
+fn whoever_requested_it_releases_no_hold_of_anothers() {
+    let mut bench = Bench::soft_in(StateName::Scheduled);
+    bench.must(&place_hold());
+    bench.must(&Event::PlaceHold { by: actor("platform"), reason: "not yet".into() });
+    let ids: Vec<_> = bench.deletion.holds.iter().map(|hold| hold.id).collect();
+    let release = |hold: i64, by: &str| Event::ReleaseHold { hold, by: actor(by) };
+    let refused = Refusal::Requested { by: actor("platform"), what: RELEASE };
+    assert_eq!(bench.go(&release(ids[0], "platform")), Err(refused));
+    assert_eq!(bench.deletion.holds.len(), 2, "it holds on");
+    bench.must(&release(ids[1], "platform"));
+    bench.must(&release(ids[0], "ops"));
+    assert_eq!(bench.deletion.holds, []);
 }
 
 /// What nobody can delete before a date is named with it, whatever the person writes down.

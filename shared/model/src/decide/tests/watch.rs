@@ -212,9 +212,12 @@ impl Watch {
         }
     }
 
-    /// I6: what a step depends on is not waived as "may remain".
+    /// I6: what a step depends on is not waived as "may remain". The notice uses nothing up.
     fn nothing_uses_it(&self, deletion: &Deletion, order: &OrderSpec) {
         let step = &deletion.plan.stage(order.stage).steps[usize::from(order.step)];
+        if step.notice && order.stage == Stage::Announce {
+            return;
+        }
         for waiver in deletion.waivers.iter().filter(|w| w.claim == WaiverClaim::MayRemain) {
             let Some(JobKind::Stage(stage)) = JobKind::from_slot(waiver.slot) else { continue };
             let waived = &deletion.plan.stage(stage).steps[usize::from(waiver.step)];

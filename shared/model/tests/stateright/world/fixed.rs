@@ -23,9 +23,13 @@ pub const DAY: Day = Day::Rehearsal { length_ms: TICK_MS };
 
 const SUBSYSTEM: &str = r#"
 subsystem = "world"
-actions.look = { nature = "inspect", earliest = "announce", deadline_ms = 10000, longest_call_ms = 5000, about = "" }
 actions.off = { nature = "reversible", earliest = "soft", deadline_ms = 10000, longest_call_ms = 5000, about = "" }
 actions.destroy = { nature = "destructive", earliest = "hard", deadline_ms = 10000, longest_call_ms = 5000, about = "" }
+"#;
+
+/// Whoever has this has to look before anything is destroyed.
+const LOOK: &str = r#"
+actions.look = { nature = "inspect", earliest = "announce", deadline_ms = 10000, longest_call_ms = 5000, about = "" }
 "#;
 
 const HEAD: &str = r#"kind = "vm"
@@ -48,6 +52,8 @@ fn stages(shape: Shape) -> Stages {
 
 fn plan(shape: Shape) -> Plan {
     let mut text = HEAD.to_owned();
+    let (_, looks) = stages(shape)[0];
+    let look = if looks.is_empty() { "" } else { LOOK };
     for (stage, (offset, names)) in Stage::ALL.into_iter().zip(stages(shape)) {
         let action = match stage {
             Stage::Announce => "look",
@@ -59,7 +65,7 @@ fn plan(shape: Shape) -> Plan {
         text += &format!("[stages.{stage}]\noffset_days = {offset}\nsteps = [{}]\n", steps.join(", "));
     }
     let mut catalogue = Catalogue::default();
-    catalogue.add("world.toml", SUBSYSTEM).unwrap();
+    catalogue.add("world.toml", &format!("{SUBSYSTEM}{look}")).unwrap();
     Plan::parse("vm.toml", &text, &catalogue, true).unwrap()
 }
 

@@ -1,5 +1,5 @@
 use super::super::listing::tests::{entry, instance, listing, page, vm};
-use super::super::{Rules, Sentinel};
+use super::super::{AsRegistered, Rules, Sentinel};
 use super::*;
 use crate::time::Timestamp;
 
@@ -58,8 +58,10 @@ fn what_all_instances_list_is_one_census_of_the_scope() {
     let sentinel = Sentinel { scope: "tenants".parse().unwrap(), resource: vm("two") };
     let rules = Rules { sentinels: vec![sentinel], ..Rules::default() };
     assert_eq!(census.check(&rules, None, census.taken_at.plus_ms(1)), Ok(()));
-    let live = [("one", false), ("two", false), ("zoo", false), ("gone", false)];
-    let kept = census.taken(1, &live.map(|(name, live)| (vm(name), live)).into(), None, Timestamp(0));
+    let registered = ["one", "two", "zoo", "gone"]
+        .map(|name| (vm(name), AsRegistered { scope: "tenants/acme".parse().unwrap(), going: false }));
+    let kept = census.taken(1, &registered.into(), None, Timestamp(0));
+    assert_eq!(kept.misplaced, BTreeMap::new(), "two was moved meanwhile");
     assert_eq!((kept.missing, kept.unknown), (1, 1));
     assert!(kept.missing_named.contains(&vm("gone")) && kept.unknown_named.contains(&vm("stray")));
 }

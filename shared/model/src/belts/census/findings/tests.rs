@@ -1,6 +1,6 @@
 use std::collections::BTreeSet;
 
-use super::super::{Listed, Refusal};
+use super::super::{AsRegistered, Listed, Refusal};
 use super::*;
 
 const DAY_US: i64 = 86_400_000_000;
@@ -19,6 +19,10 @@ fn identity(uuid: &str) -> Identity {
     BTreeMap::from([("uuid".to_owned(), uuid.to_owned())]).try_into().unwrap()
 }
 
+fn as_registered() -> AsRegistered {
+    AsRegistered { scope: scope("tenants/acme"), going: false }
+}
+
 fn taken(census: i64, of: &str, taken_at: Timestamp, unknown: u64) -> Taken {
     Taken {
         census,
@@ -29,6 +33,8 @@ fn taken(census: i64, of: &str, taken_at: Timestamp, unknown: u64) -> Taken {
         accepted_at: taken_at,
         counts: BTreeMap::new(),
         unregistered: BTreeMap::new(),
+        misplaced: BTreeMap::new(),
+        misplaced_named: Vec::new(),
         more: false,
         missing: 0,
         missing_named: BTreeSet::new(),
@@ -37,6 +43,7 @@ fn taken(census: i64, of: &str, taken_at: Timestamp, unknown: u64) -> Taken {
         unknown_named: BTreeSet::new(),
         of_no_scope: 0,
         told: false,
+        told_everywhere: false,
     }
 }
 
@@ -49,6 +56,7 @@ fn latest(of: &str, believed_at: Option<Timestamp>, refused_at: Option<Timestamp
         why: "the sentinel vm/secret is missing".to_owned(),
         missing: 0,
         missing_named: BTreeSet::new(),
+        newly_missing: 0,
         not_taken: false,
         tried_at: None,
         failing_since: None,
@@ -98,7 +106,7 @@ fn what_nobody_has_registered_is_kept_with_its_identity_and_bounded() {
         unregistered: vec![stray.clone()],
         itself: true,
     };
-    let strangers = census.strangers(&[(vm("a"), false)].into());
+    let strangers = census.strangers(&[(vm("a"), as_registered())].into());
     let b = Stranger {
         id: vm("b"),
         scope: Some(scope("tenants/acme")),
