@@ -3,10 +3,10 @@
 //!
 //! Contract: two files. The *witness* is written every second, whole and durable (written aside, synced,
 //! renamed). The *recent* one beside it is written after each batch, before its orders are published and anybody is
-//! told, in place and without a sync: it survives the death of this process, not that of the machine. So of
+//! told, and before whoever has changed something by the API is answered, in place and without a sync: it survives the death of this process, not that of the machine. So of
 //! every order that was ever published, a coordinator that is killed still knows; one whose machine loses power
 //! may have forgotten the last second. What was ordered in that second is noticed when it is answered: the trail
-//! knows nothing of that order (`Engine::doubt`). A witness that cannot be kept for a minute stops publishing.
+//! knows nothing of that order (`Engine::doubt`); what is no record's decision, such as a ceiling, is not. A witness that cannot be kept for a minute stops publishing.
 //!
 //! Each coordinator has a witness of its own: it vouches for what it has decided itself. It should not lie where
 //! the database lies, lest both be set back together.
@@ -182,7 +182,7 @@ fn lock(file: &Path) -> anyhow::Result<File> {
 #[cfg(test)]
 mod tests {
     use sexton_model::DeletionId;
-    use sexton_model::checkpoint::{Landmark, Mark};
+    use sexton_model::checkpoint::{Decision, Landmark, Mark};
     use sexton_testkit::fuzz::{Form, Fuzz};
 
     use super::*;
@@ -191,7 +191,14 @@ mod tests {
     fn fuzz_witnesses() {
         let landmark = Landmark { deletion: DeletionId(7), seq: 3, hash: "0".repeat(64) };
         let mark = Mark { epoch: 2, number: 9, fence: 40, revision: 5, ..Mark::default() };
-        let known = Checkpoint { ledger: "7b21".to_owned(), mark, landmarks: vec![landmark], records: 9 };
+        let decision = Decision { number: 8, chain: "vm/web01".to_owned(), seq: 2, hash: "1".repeat(64) };
+        let known = Checkpoint {
+            ledger: "7b21".to_owned(),
+            mark,
+            landmarks: vec![landmark],
+            records: 9,
+            decision: Some(decision),
+        };
         Fuzz::new("witnesses", Form::Json).seed(serde_json::to_vec(&known).unwrap()).run(|bytes| {
             let text = String::from_utf8_lossy(bytes);
             let known = checkpoint_of(&text).map_err(|error| format!("{error:#}"))?;

@@ -160,10 +160,17 @@ fn preview(preview: &PreviewInfo, on: NaiveDate) -> String {
         crowd,
         silent,
         unannounced,
+        review,
     } = preview;
     let which: Vec<_> = identity.attributes().map(|(name, value)| format!("{name} {value}")).collect();
     let zone = zone.map(|zone| format!(" ({})", zone.0.name())).unwrap_or_default();
     let mut text = format!("{resource} ({}) would be switched off on {on}{zone}\n", which.join(", "));
+    if let Some(epoch) = review {
+        text += &format!(
+            "WARNING     the job table went back in time: nothing goes on until somebody has accepted the review of epoch {epoch} \
+             (sexton review)\n"
+        );
+    }
     for late in late {
         text += &format!("WARNING     {late}\n");
     }
@@ -184,7 +191,7 @@ fn preview(preview: &PreviewInfo, on: NaiveDate) -> String {
     });
     text += &table(["", "from (UTC), at the earliest", "step", "by", "", "stopped now by"], rows);
     text += "\n";
-    text += &belts(stages);
+    text += &belts(stages, *review);
     text += &format!(
         "\ncancel      takes everything back until hard begins: {} UTC at the earliest\n\
          rescue      its data is there until purge begins: {} UTC at the earliest\n",
@@ -194,9 +201,12 @@ fn preview(preview: &PreviewInfo, on: NaiveDate) -> String {
     text
 }
 
-/// What every belt says of each stage, as if it were to begin now.
-fn belts(stages: &[StagePreview]) -> String {
-    let mut text = "belts now\n".to_owned();
+/// What every belt says of each stage, as if it were to begin now; none lets it begin while there is a review, of this epoch.
+fn belts(stages: &[StagePreview], review: Option<u32>) -> String {
+    let mut text = match review {
+        Some(epoch) => format!("belts now, if the review of epoch {epoch} were accepted\n"),
+        None => "belts now\n".to_owned(),
+    };
     for StagePreview { stage, belts, .. } in stages {
         let said = |one: &BeltPreview| match one.said.is_empty() {
             true => one.belt.words().to_owned(),

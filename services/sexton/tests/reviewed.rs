@@ -33,6 +33,11 @@ fn under_review_a_token_looks_and_stops_and_lets_nothing_go_on() {
         (200, &json!(2)),
         "nobody knows that it was revoked: {shown}"
     );
+    let wanted = deletion("c");
+    let plan = ["plan", "vm/c", "--on", wanted["on"].as_str().unwrap(), "--no-look"];
+    let planned = said(&served.sexton(&works, &plan));
+    let waits = "nothing goes on until somebody has accepted the review of epoch 2 (sexton review)";
+    assert!(planned.contains(waits) && planned.contains("belts now, if the review"), "{planned}");
     let of = |id: &str, what: &str| format!("/v1/deletions/{id}/{what}");
     let accept = json!({ "epoch": 2, "reason": "compared" });
     for secret in [&gone, &chief] {
@@ -103,5 +108,7 @@ fn under_review_a_token_looks_and_stops_and_lets_nothing_go_on() {
     assert_eq!(served.trusted("POST", "/v1/review/accept", &accept).0, 200);
     assert_eq!(served.with(&gone, "GET", "/v1/whoami", &none).0, 401);
     assert_eq!(served.with(&works, "DELETE", "/v1/pauses/1", &none).0, 200);
+    let planned = said(&served.sexton(&works, &plan));
+    assert!(planned.contains("belts now\n") && !planned.contains("the review of epoch"), "{planned}");
     assert_eq!(served.with(&chief, "POST", "/v1/deletions", &deletion("c")).0, 201);
 }

@@ -93,6 +93,10 @@ pub struct PreviewInfo {
     /// Set if nobody would be told in time to say no: why not, as its plan says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unannounced: Option<String>,
+    /// Set while the job table is under review, as it went back in time: the epoch of that. Until a person has accepted it nothing
+    /// goes on, whatever the belts say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub review: Option<u32>,
 }
 
 /// A record was made.

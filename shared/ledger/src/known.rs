@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use serde::Serialize;
 use serde_json::Value;
 use sexton_model::Timestamp;
-use sexton_model::checkpoint::{Behind, Checkpoint, Landmark, Mark, Review, numbered_behind};
+use sexton_model::checkpoint::{Behind, Checkpoint, Decision, Landmark, Mark, Review, numbered_behind};
 
 use crate::batch::AuditWrite;
 use crate::rules::LedgerEvent;
@@ -18,7 +18,7 @@ pub(crate) struct Known(Mutex<Checkpoint>);
 impl Known {
     /// Nothing but what the ledger shows now.
     pub(crate) fn new(ledger: String, mark: Mark) -> Self {
-        Self(Mutex::new(Checkpoint { ledger, mark, landmarks: Vec::new(), records: 0 }))
+        Self(Mutex::new(Checkpoint { ledger, mark, ..Checkpoint::default() }))
     }
 
     pub(crate) fn seen(&self) -> Checkpoint {
@@ -44,6 +44,20 @@ impl Known {
         seen.note(mark, None);
     }
 
+    /// The same of numbers ([`Mark::number`]).
+    pub(crate) fn note_number(&self, number: i64) {
+        let mut seen = self.lock();
+        let mark = Mark { number, ..seen.mark };
+        seen.note(mark, None);
+    }
+
+    /// A decision that is no record's was committed, if one was that is to be known.
+    pub(crate) fn note_decision(&self, decided: Option<(Mark, Decision)>) {
+        if let Some((mark, decision)) = decided {
+            self.lock().note_decision(mark, decision);
+        }
+    }
+
     /// Records up to this number were made.
     pub(crate) fn note_records(&self, number: i64) {
         let mut seen = self.lock();
@@ -58,6 +72,9 @@ impl Known {
             if other.mark.epoch == seen.mark.epoch && !seen.landmarks.contains(&landmark) {
                 seen.note(other.mark, Some(landmark));
             }
+        }
+        if let Some(decision) = other.decision {
+            seen.note_decision(other.mark, decision);
         }
     }
 

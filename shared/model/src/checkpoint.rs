@@ -9,7 +9,8 @@
 //! entered because it had gone back, and a person reviews it or has done so.
 //!
 //! Why decisions besides counters: a database's sequence may be ahead of what was committed, and counters may
-//! be overtaken on another line of time. A decision with its hash is either there or it is not.
+//! be overtaken on another line of time. A decision with its hash is either there or it is not. Why counters besides decisions: a
+//! batch compares them at no cost, and of what is no record's it compares nothing else.
 use std::fmt;
 
 use schemars::JsonSchema;
@@ -36,7 +37,8 @@ pub const RECORDS_AHEAD: i64 = 10_000_000;
 pub struct Mark {
     /// Its epoch.
     pub epoch: u32,
-    /// How many checkpoints were written.
+    /// How many checkpoints were written, and decisions committed that are no record's: whoever loses one of these shows a smaller
+    /// number, though no order was given and no pause placed.
     pub number: i64,
     /// The highest number of a fence.
     pub fence: i64,
@@ -58,6 +60,21 @@ pub struct Landmark {
     pub hash: String,
 }
 
+/// A committed decision that is no record's: a ceiling, a hold on a resource, what is registered, a token that is revoked. It is in a
+/// chain of the ledger's own for good.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Decision {
+    /// The ledger's number with it ([`Mark::number`]): of two, the one with the greater number was committed later.
+    pub number: i64,
+    /// Whose chain: that of pauses, of tokens, or a resource's.
+    pub chain: String,
+    /// Number of the event in it.
+    pub seq: i64,
+    /// Its hash, in hexadecimal.
+    pub hash: String,
+}
+
 /// What was seen of a ledger.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -71,6 +88,9 @@ pub struct Checkpoint {
     /// The highest number of a record that was given, in whatever epoch; 0 if that is not known.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub records: i64,
+    /// The last decision that is no record's: all before it were committed before. None where numbers alone tell enough.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decision: Option<Decision>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
@@ -87,6 +107,9 @@ pub struct Behind {
     pub found: Mark,
     /// Decisions that were seen and are missing: some of them, not all.
     pub missing: Vec<Landmark>,
+    /// One that is no record's, if that is missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decision: Option<Decision>,
 }
 
 /// A ledger that went back in time, until a person has accepted it.
@@ -101,10 +124,12 @@ pub struct Review {
 }
 
 impl Review {
-    /// The same for whoever may not know what there is in every scope: without the records whose decisions are missing.
+    /// The same for whoever may not know what there is in every scope: without the records, or the resource, whose decisions are
+    /// missing.
     #[must_use]
     pub fn unnamed(mut self) -> Self {
         self.behind.missing.clear();
+        self.behind.decision = None;
         self
     }
 }
@@ -155,6 +180,9 @@ impl fmt::Display for Behind {
             let lead = if n == 0 { "; decisions that were seen and are missing: " } else { ", " };
             write!(f, "{lead}{lost}")?;
         }
+        if let Some(Decision { chain, seq, .. }) = &self.decision {
+            write!(f, "; one that is no record's is missing: event {seq} of {chain}")?;
+        }
         Ok(())
     }
 }
@@ -166,8 +194,13 @@ impl Behind {
     }
 }
 
-/// Whether a ledger that shows `found`, and lacks `missing` of the landmarks of `known`, is older than it was.
-pub fn behind(known: &Checkpoint, found: Mark, missing: Vec<Landmark>) -> Option<Behind> {
+/// Whether a ledger that shows `found`, and lacks `missing` of the landmarks of `known`, or its `decision`, is older than it was.
+pub fn behind(
+    known: &Checkpoint,
+    found: Mark,
+    missing: Vec<Landmark>,
+    decision: Option<Decision>,
+) -> Option<Behind> {
     let seen = known.mark;
     let older = match found.epoch.cmp(&seen.epoch) {
         std::cmp::Ordering::Greater => false,
@@ -177,9 +210,10 @@ pub fn behind(known: &Checkpoint, found: Mark, missing: Vec<Landmark>) -> Option
                 || found.fence < seen.fence
                 || found.revision < seen.revision
                 || !missing.is_empty()
+                || decision.is_some()
         }
     };
-    older.then_some(Behind { known: seen, found, missing })
+    older.then_some(Behind { known: seen, found, missing, decision })
 }
 
 /// Behind which number a ledger goes on to number records that went back and has given `found`, if somebody outside knows that
@@ -198,6 +232,7 @@ impl Checkpoint {
             std::cmp::Ordering::Greater => {
                 self.mark = mark;
                 self.landmarks.clear();
+                self.decision = None;
             }
             std::cmp::Ordering::Equal => {
                 self.mark.number = self.mark.number.max(mark.number);
@@ -211,6 +246,15 @@ impl Checkpoint {
                 self.landmarks.remove(0);
             }
             self.landmarks.push(landmark);
+        }
+    }
+
+    /// The same of a decision that is no record's. Answers may come in another order than what they answer was committed in.
+    pub fn note_decision(&mut self, mark: Mark, decision: Decision) {
+        self.note(mark, None);
+        let later = self.decision.as_ref().is_none_or(|known| known.number < decision.number);
+        if mark.epoch == self.mark.epoch && later {
+            self.decision = Some(decision);
         }
     }
 }
@@ -276,7 +320,17 @@ mod tests {
     const SEEN: Mark = Mark { epoch: 2, number: 10, fence: 100, revision: 3, at: Timestamp(5) };
 
     fn seen() -> Checkpoint {
-        Checkpoint { ledger: "l".into(), mark: SEEN, landmarks: vec![landmark(1)], records: 1 }
+        Checkpoint {
+            ledger: "l".into(),
+            mark: SEEN,
+            landmarks: vec![landmark(1)],
+            records: 1,
+            decision: Some(decision(9)),
+        }
+    }
+
+    fn decision(number: i64) -> Decision {
+        Decision { number, chain: "pauses".into(), seq: number, hash: "00".into() }
     }
 
     fn landmark(seq: i64) -> Landmark {
@@ -285,25 +339,32 @@ mod tests {
 
     #[test]
     fn whatever_is_smaller_or_missing_is_behind() {
-        assert_eq!(behind(&seen(), SEEN, vec![]), None);
+        assert_eq!(behind(&seen(), SEEN, vec![], None), None);
         let newer = Mark { number: 11, fence: 101, revision: 4, at: Timestamp(9), ..SEEN };
-        assert_eq!(behind(&seen(), newer, vec![]), None);
+        assert_eq!(behind(&seen(), newer, vec![], None), None);
         for older in [
             Mark { number: 9, ..newer },
             Mark { fence: 99, ..newer },
             Mark { revision: 2, ..newer },
             Mark { epoch: 1, ..newer },
         ] {
-            let found = behind(&seen(), older, vec![]).unwrap_or_else(|| panic!("{older:?}"));
+            let found = behind(&seen(), older, vec![], None).unwrap_or_else(|| panic!("{older:?}"));
             assert_eq!((found.known, found.found, found.next_epoch()), (SEEN, older, 3));
         }
-        assert!(behind(&seen(), newer, vec![landmark(1)]).is_some(), "another line of time");
+        assert!(behind(&seen(), newer, vec![landmark(1)], None).is_some(), "another line of time");
+        let found = behind(&seen(), newer, vec![], Some(decision(9))).unwrap();
+        assert!(
+            found.to_string().ends_with("one that is no record's is missing: event 9 of pauses"),
+            "{found}"
+        );
+        let review = Review { epoch: 3, since: Timestamp(9), behind: found }.unnamed();
+        assert_eq!(review.behind.decision, None, "it may be a resource of any scope");
     }
 
     #[test]
     fn a_higher_epoch_was_entered_because_it_went_back() {
         let later = Mark { epoch: 3, number: 1, fence: 1, revision: 1, at: Timestamp(1) };
-        assert_eq!(behind(&seen(), later, vec![landmark(1)]), None);
+        assert_eq!(behind(&seen(), later, vec![landmark(1)], Some(decision(9))), None);
     }
 
     #[test]
@@ -323,7 +384,21 @@ mod tests {
         );
         let next = Mark { epoch: 3, fence: 7, ..SEEN };
         known.note(next, None);
-        assert_eq!((known.mark, known.landmarks.len()), (next, 0));
+        assert_eq!((known.mark, known.landmarks.len(), &known.decision), (next, 0, &None));
+    }
+
+    #[test]
+    fn of_decisions_that_are_no_records_the_last_one_is_kept() {
+        let mut known = seen();
+        let at = |number: i64| Mark { number, ..SEEN };
+        known.note_decision(at(12), decision(12));
+        // Committed before it, and answered after it.
+        known.note_decision(at(11), decision(11));
+        assert_eq!((known.mark.number, &known.decision), (12, &Some(decision(12))));
+        known.note_decision(Mark { epoch: 1, ..at(13) }, decision(13));
+        assert_eq!((known.mark.number, &known.decision), (12, &Some(decision(12))), "from an epoch before");
+        known.note_decision(Mark { epoch: 3, ..at(4) }, decision(4));
+        assert_eq!((known.mark.number, &known.decision), (4, &Some(decision(4))), "of a later one");
     }
 
     #[test]
@@ -333,12 +408,12 @@ mod tests {
         assert_eq!([numbered_behind(17, 18 + RECORDS_AHEAD), numbered_behind(0, i64::MAX)], [17, 0]);
     }
 
-    /// A witness of an older version does not say which numbers were given.
+    /// A witness of an older version does not say which numbers were given, nor what was decided beside records.
     #[test]
     fn what_is_not_said_of_records_is_not_known() {
-        let known = Checkpoint { records: 0, ..seen() };
+        let known = Checkpoint { records: 0, decision: None, ..seen() };
         let text = serde_json::to_string(&known).unwrap();
-        assert!(!text.contains("records"), "{text}");
+        assert!(!text.contains("records") && !text.contains("decision"), "{text}");
         assert_eq!(serde_json::from_str::<Checkpoint>(&text).unwrap(), known);
     }
 

@@ -311,9 +311,12 @@ async fn under_review_a_token_looks_and_stops_and_lets_nothing_go_on() {
         (&chief, "DELETE", at("/v1/tokens/works"), NONE),
     ];
     let accept = json!({ "epoch": epoch, "reason": "compared" });
+    let wanted = json!({ "resource": "vm/web03", "on": deletion("vm/web03")["on"] });
     for nth in [0, 1] {
         let shown = asked.ask(nth, &gone, "GET", "/v1/review", &NONE).await;
         assert_eq!((shown.status, &shown.body["review"]["epoch"]), (200, &json!(epoch)), "{shown:?}");
+        let planned = asked.ask(nth, &works, "POST", "/v1/preview", &wanted).await;
+        assert_eq!(planned.body["review"], json!(epoch), "{planned:?}");
         for who in [&gone, &chief] {
             let answer = asked.ask(nth, who, "POST", "/v1/review/accept", &accept).await;
             let told = answer.status == 403 && answer.detail().contains("takes the configured token");

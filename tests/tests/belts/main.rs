@@ -39,3 +39,4 @@ mod surveys;
 mod system;
 mod undo;
 mod versions;
+mod witnessed;

@@ -226,6 +226,8 @@ async fn work(
     let tasks = noting.clone();
     let working = tasks.spawn(async move {
         let mut answer = as_problem(next.run(request).await).await;
+        // Nobody is told of what would be forgotten if this process died and the job table went back.
+        api.engine.noted();
         // First: whoever is given again what is kept is not refused once more.
         let noted = noting.note(&mut answer).await;
         let answer = match attempt {

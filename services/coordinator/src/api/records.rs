@@ -112,6 +112,7 @@ pub(super) async fn preview(
         silent: silent.into_iter().collect(),
         crowd: crowd(&api, &facts, (&d, &begun)).await?,
         unannounced: d.plan.untold(),
+        review: ledger.review().await?.map(|review| review.epoch),
     }))
 }
 

@@ -67,5 +67,11 @@ pub fn review(open: &Review) -> String {
     for lost in &open.behind.missing {
         text += &format!("a decision that was seen is missing: {lost}\n");
     }
+    if let Some(lost) = &open.behind.decision {
+        text += &format!(
+            "a decision that is no record's was seen and is missing: event {} of {}\n",
+            lost.seq, lost.chain
+        );
+    }
     text
 }

@@ -8,7 +8,7 @@ use sqlx::postgres::PgConnection;
 
 use super::chain::{Appended, Head};
 use super::error::{all_there, corrupt, doing};
-use super::{PgLedger, find};
+use super::{PgLedger, find, review};
 use crate::LedgerError;
 use crate::access::{ACCESS_MAX, Access, Revocation, event};
 use crate::chains::ACCESS;
@@ -60,9 +60,12 @@ impl Access for PgLedger {
             .execute(&mut *tx)
             .await
             .map_err(part())?;
-        append(&mut tx, head, &event("token_issued", token.created_by.as_str(), now, &token)?).await?;
+        let end =
+            append(&mut tx, head, &event("token_issued", token.created_by.as_str(), now, &token)?).await?;
+        let decided = review::decide(&mut tx, self, Some(end)).await?;
         self.note(&mut tx, || Some(Note::TokenIssued(token.name.clone()))).await?;
         tx.commit().await.map_err(part())?;
+        self.known.note_decision(decided);
         Ok(Ok(token))
     }
 
@@ -82,9 +85,11 @@ impl Access for PgLedger {
         let token = token.revoked(now, by.clone());
         let done = sqlx::query(REVOKE).bind(name.as_str()).bind(text(&token)?).execute(&mut *tx).await;
         all_there("tokens", done.map_err(part())?.rows_affected(), 1)?;
-        append(&mut tx, head, &event("token_revoked", by.as_str(), now, &token)?).await?;
+        let end = append(&mut tx, head, &event("token_revoked", by.as_str(), now, &token)?).await?;
+        let decided = review::decide(&mut tx, self, Some(end)).await?;
         self.note(&mut tx, || Some(Note::TokenRevoked(Box::new(token.clone())))).await?;
         tx.commit().await.map_err(part())?;
+        self.known.note_decision(decided);
         Ok(Revocation::Done(token))
     }
 
@@ -157,10 +162,16 @@ async fn lock(db: &mut PgConnection) -> Result<Head, LedgerError> {
     Ok(Head { seq: row.try_get(0).map_err(part())?, hash: row.try_get(1).map_err(part())? })
 }
 
-async fn append(db: &mut PgConnection, head: Head, event: &LedgerEvent) -> Result<(), LedgerError> {
+/// One more event; the chain, and its new end.
+async fn append(
+    db: &mut PgConnection,
+    head: Head,
+    event: &LedgerEvent,
+) -> Result<(String, Head), LedgerError> {
     let mut events = Appended::default();
     let head = events.add(ACCESS.to_owned(), head, event)?;
     events.write(db).await?;
     let done = sqlx::query(ADVANCE).bind(head.seq).bind(head.hash).execute(db).await;
-    all_there("access", done.map_err(doing("writing the chain of tokens and refusals"))?.rows_affected(), 1)
+    all_there("access", done.map_err(doing("writing the chain of tokens and refusals"))?.rows_affected(), 1)?;
+    Ok((ACCESS.to_owned(), head))
 }

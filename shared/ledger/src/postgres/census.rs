@@ -12,7 +12,7 @@ use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{Postgres, Row as _, Transaction};
 
 use super::error::{corrupt, doing};
-use super::{PgLedger, find, listing, pause, strangers};
+use super::{PgLedger, find, listing, pause, review, strangers};
 use crate::census::{self, Beside, CensusFilter, Censuses, Counted, Decided, NOTHING_GONE, PAGE_MAX};
 use crate::keys::Note;
 use crate::rules::text;
@@ -122,8 +122,10 @@ async fn judge(
     let paused = place(&mut tx, to_pause.scope, &mut marks).await?;
     let paused_everywhere = place(&mut tx, to_pause.everywhere, &mut marks).await?;
     let done = judged.map(|taken| Counted { taken, paused, paused_everywhere });
+    let decided = review::decide(&mut tx, ledger, None).await?;
     ledger.note(&mut tx, || done.as_ref().ok().cloned().map(Note::CensusTaken)).await?;
     tx.commit().await.map_err(part())?;
+    ledger.known.note_decision(decided);
     for mark in marks {
         ledger.known.note(mark, None);
     }

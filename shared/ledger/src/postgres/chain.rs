@@ -50,6 +50,12 @@ impl Appended {
         Ok(Head { seq, hash })
     }
 
+    /// The end of the chain that was appended to last.
+    pub(super) fn end(&self) -> Option<(String, Head)> {
+        let (chain, (seq, hash)) = self.chains.last().zip(self.seqs.last().zip(self.hashes.last()))?;
+        Some((chain.clone(), Head { seq: *seq, hash: *hash }))
+    }
+
     /// Write them.
     pub(super) async fn write(self, db: &mut PgConnection) -> Result<(), LedgerError> {
         if self.chains.is_empty() {

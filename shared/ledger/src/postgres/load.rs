@@ -184,7 +184,7 @@ pub(super) async fn load(
     let mark = mark(&facts)?;
     let places: Vec<i64> = facts.try_get(13).map_err(doing("reading the ledger"))?;
     let missing = review::at_places(&seen.landmarks, &places);
-    if let Some(behind) = checkpoint::behind(seen, mark, missing) {
+    if let Some(behind) = checkpoint::behind(seen, mark, missing, None) {
         return Err(LedgerError::WentBack(Box::new(behind)));
     }
     let part = || doing("reading the ledger");

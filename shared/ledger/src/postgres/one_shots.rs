@@ -4,7 +4,7 @@ use sexton_model::belts::one_shot::{BROKEN_GLASS_MAX, NewOneShot, OneShot, Taken
 use sqlx::postgres::PgConnection;
 
 use super::error::{all_there, corrupt, doing};
-use super::{PgLedger, find, load, pause};
+use super::{PgLedger, find, load, pause, review};
 use crate::keys::Note;
 use crate::rules::text;
 use crate::{LedgerError, NotDone};
@@ -73,8 +73,10 @@ pub(super) async fn give(
         .map_err(part())?;
     let what = if given.break_glass { "glass_broken" } else { "overridden" };
     pause::append(&mut tx, &pause::event(what, &given.by, now, &given)?).await?;
+    let decided = review::decide(&mut tx, ledger, None).await?;
     ledger.note(&mut tx, || Some(Note::Overridden(given.clone()))).await?;
     tx.commit().await.map_err(part())?;
+    ledger.known.note_decision(decided);
     Ok(Ok(given))
 }
 
@@ -98,7 +100,9 @@ pub(super) async fn take_back(ledger: &PgLedger, id: i64, by: &Actor) -> Result<
     let done = sqlx::query(TAKE_BACK).bind(id).bind(body).execute(&mut *tx).await.map_err(part())?;
     all_there("one_shots", done.rows_affected(), 1)?;
     pause::append(&mut tx, &pause::event("override_taken_back", by, now, &given)?).await?;
+    let decided = review::decide(&mut tx, ledger, None).await?;
     ledger.note(&mut tx, || Some(Note::TakenBack)).await?;
     tx.commit().await.map_err(part())?;
+    ledger.known.note_decision(decided);
     Ok(true)
 }

@@ -64,9 +64,11 @@ pub(super) async fn pause(
     let standing: i64 = sqlx::query_scalar(STANDING).fetch_one(&mut *tx).await.map_err(part())?;
     room(&covers, usize::try_from(standing).unwrap_or(usize::MAX))?;
     let (paused, mark) = locked(&mut tx, covers, by, reason).await?;
+    let decided = review::decide(&mut tx, ledger, None).await?;
     ledger.note(&mut tx, || Some(Note::Paused(paused.pause.clone(), paused.orders_out))).await?;
     tx.commit().await.map_err(part())?;
     ledger.known.note(mark, None);
+    ledger.known.note_decision(decided);
     Ok(paused)
 }
 
@@ -129,8 +131,10 @@ pub(super) async fn resume(
     let done = sqlx::query(LIFT).bind(id).execute(&mut *tx).await.map_err(part())?;
     all_there("pauses", done.rows_affected(), 1)?;
     append(&mut tx, &event("resumed", by, now, &budget::lifted(&pause, &stopped)?)?).await?;
+    let decided = review::decide(&mut tx, ledger, None).await?;
     ledger.note(&mut tx, || Some(Note::Resumed)).await?;
     tx.commit().await.map_err(part())?;
+    ledger.known.note_decision(decided);
     // The pause is lifted whatever comes of this; what an error leaves out is found by the next round, which begins
     // at once.
     ledger.held.again();
@@ -232,8 +236,10 @@ pub(super) async fn set_ceiling(
     };
     all_there("ceilings", done.map_err(part())?.rows_affected(), 1)?;
     append(&mut tx, &event("ceiling", &new.by, now, &budget::lifted(new, &stopped)?)?).await?;
+    let decided = review::decide(&mut tx, ledger, None).await?;
     ledger.note(&mut tx, || Some(Note::CeilingSet)).await?;
     tx.commit().await.map_err(part())?;
+    ledger.known.note_decision(decided);
     // The next round looks at what it lets go on, and begins at once.
     ledger.held.again();
     ledger.stuck.again();

@@ -121,7 +121,7 @@ async fn carry_out(
         done = match script.next(done) {
             Next::Over(came) => return Ok(came),
             Next::Do(Op::Register(resources)) => {
-                Done::Registered(resources::write_down(db, ledger, &resources, &actor(), false).await?)
+                Done::Registered(resources::write_down(db, ledger, &resources, &actor(), false).await?.0)
             }
             Next::Do(Op::Create(new)) => {
                 let made = create::make(db, ledger, &new).await?;

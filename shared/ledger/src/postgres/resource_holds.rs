@@ -11,7 +11,7 @@ use sqlx::postgres::PgConnection;
 
 use super::chain::{Appended, Head};
 use super::error::{all_there, corrupt, doing};
-use super::{PgLedger, find, pause};
+use super::{PgLedger, find, pause, review};
 use crate::keys::Note;
 use crate::rules::{LedgerEvent, releasing, text};
 use crate::{LedgerError, NotDone, known};
@@ -58,9 +58,11 @@ pub(super) async fn place(ledger: &PgLedger, new: &NewHold) -> Result<Result<Hol
     query.execute(&mut *tx).await.map_err(part())?;
     let body = known::value(&hold)?;
     let event = LedgerEvent { at: now, what: "hold_placed".into(), by: new.by.to_string(), body };
-    append(&mut tx, resource, head, &event).await?;
+    let end = append(&mut tx, resource, head, &event).await?;
+    let decided = review::decide(&mut tx, ledger, Some(end)).await?;
     ledger.note(&mut tx, || Some(Note::Held(hold.clone()))).await?;
     tx.commit().await.map_err(part())?;
+    ledger.known.note_decision(decided);
     Ok(Ok(hold))
 }
 
@@ -110,9 +112,11 @@ pub(super) async fn release(
     all_there("resource_holds", done.rows_affected(), ids.len())?;
     let (at, body) = (find::clock(&mut tx).await?, json!({ "holds": known::value(&released)? }));
     let event = LedgerEvent { at, what: "hold_released".into(), by: by.to_string(), body };
-    append(&mut tx, resource, head, &event).await?;
+    let end = append(&mut tx, resource, head, &event).await?;
+    let decided = review::decide(&mut tx, ledger, Some(end)).await?;
     ledger.note(&mut tx, || Some(Note::Released(released.clone()))).await?;
     tx.commit().await.map_err(part())?;
+    ledger.known.note_decision(decided);
     Ok(Ok((released, live)))
 }
 
@@ -126,18 +130,20 @@ async fn head(db: &mut PgConnection, resource: &str) -> Result<Option<Head>, Led
     row.map(head).transpose()
 }
 
+/// One more event of a resource's chain; that chain, and its new end.
 async fn append(
     db: &mut PgConnection,
     resource: String,
     head: Head,
     event: &LedgerEvent,
-) -> Result<(), LedgerError> {
+) -> Result<(String, Head), LedgerError> {
     let mut events = Appended::default();
     let head = events.add(resource.clone(), head, event)?;
     events.write(db).await?;
-    let query = sqlx::query(ADVANCE).bind(resource).bind(head.seq).bind(head.hash);
+    let query = sqlx::query(ADVANCE).bind(&resource).bind(head.seq).bind(head.hash);
     let done = query.execute(db).await.map_err(doing("writing a resource's chain"))?;
-    all_there("resources", done.rows_affected(), 1)
+    all_there("resources", done.rows_affected(), 1)?;
+    Ok((resource, head))
 }
 
 /// The holds of these resources.

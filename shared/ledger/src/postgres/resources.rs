@@ -11,7 +11,7 @@ use sqlx::{PgPool, Postgres, QueryBuilder, Row as _};
 
 use super::chain::{Appended, Head};
 use super::error::{all_there, collision, corrupt, doing};
-use super::{PgLedger, below, claims, codes, exclusive, groups, pause, resource_holds};
+use super::{PgLedger, below, claims, codes, exclusive, groups, pause, resource_holds, review};
 use crate::claims::Claims;
 use crate::exclusive::Holders;
 use crate::keys::Note;
@@ -142,25 +142,32 @@ async fn attempt(
     whole: bool,
 ) -> Result<Results, LedgerError> {
     let mut tx = ledger.pool.begin().await.map_err(doing("beginning to register"))?;
-    let results = write_down(&mut tx, ledger, resources, by, whole).await?;
+    let (results, end) = write_down(&mut tx, ledger, resources, by, whole).await?;
     if whole && results.iter().any(Result::is_err) {
         tx.rollback().await.map_err(doing("undoing a list"))?;
         let unless_refused = |result: Result<(), NotDone>| result.and(Err(NotDone::WithTheRest));
         return Ok(results.into_iter().map(unless_refused).collect());
     }
+    let decided = match end {
+        Some(end) => review::decide(&mut tx, ledger, Some(end)).await?,
+        // They are as they were.
+        None => None,
+    };
     ledger.note(&mut tx, || Note::of_register(&results)).await?;
     tx.commit().await.map_err(doing("committing resources"))?;
+    ledger.known.note_decision(decided);
     Ok(results)
 }
 
-/// Register in this transaction. If `whole`, one that is refused means that nothing is written.
+/// Register in this transaction. If `whole`, one that is refused means that nothing is written. With the end of the chain that was
+/// appended to last, if any was.
 pub(super) async fn write_down(
     db: &mut PgConnection,
     ledger: &PgLedger,
     resources: &[Resource],
     by: &Actor,
     whole: bool,
-) -> Result<Results, LedgerError> {
+) -> Result<(Results, Option<(String, Head)>), LedgerError> {
     let ids = ids(resources);
     if resources.iter().any(|resource| resource.protected || !resource.groups.is_empty()) {
         // As with a pause: once this has returned, nothing that did not see the protection, or the groups, is still to
@@ -174,15 +181,16 @@ pub(super) async fn write_down(
     let mut beside = Beside { holders, claims, ..Beside::default() };
     let (there, results, events) = judge(db, resources, by, &mut beside).await?;
     if whole && results.iter().any(Result::is_err) {
-        return Ok(results);
+        return Ok((results, None));
     }
     write(db, &there, true).await?;
     write(db, &there, false).await?;
     write_groups(db, &there).await?;
     exclusive::write(db, &beside.holders, &known).await?;
     claims::write(db, &beside.claims).await?;
+    let end = events.end();
     events.write(db).await?;
-    Ok(results)
+    Ok((results, end))
 }
 
 /// Their names, ascending: in this order they are locked.
@@ -229,9 +237,15 @@ pub(super) async fn prioritize(
     let mut events = Appended::default();
     let done = one(&resource, by, now, (&mut there, &mut Beside::default()), &mut events)?;
     write(&mut tx, &there, false).await?;
+    let end = events.end();
     events.write(&mut tx).await?;
+    let decided = match end {
+        Some(end) => review::decide(&mut tx, ledger, Some(end)).await?,
+        None => None,
+    };
     ledger.note(&mut tx, || done.is_ok().then_some(Note::Prioritized)).await?;
     tx.commit().await.map_err(doing("committing a priority"))?;
+    ledger.known.note_decision(decided);
     Ok(done)
 }
 

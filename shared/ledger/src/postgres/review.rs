@@ -1,12 +1,15 @@
 //! Checkpoints, and what happens to a ledger that has gone back in time.
-use sexton_model::checkpoint::{Checkpoint, Landmark, Mark, Review, behind};
+use sexton_model::audit::hex;
+use sexton_model::checkpoint::{Behind, Checkpoint, Decision, Landmark, Mark, Review, behind};
 use sexton_model::{Actor, Timestamp};
 use sqlx::Row as _;
 use sqlx::postgres::{PgConnection, PgRow};
 
+use super::chain::Head;
 use super::error::{all_there, doing};
 use super::{PgLedger, find, healthy, pause};
 use crate::LedgerError;
+use crate::chains::PAUSES;
 use crate::keys::Note;
 use crate::known;
 
@@ -23,6 +26,11 @@ pub(super) const MISSING: &str = "SELECT k.n FROM unnest($1::bigint[], $2::bigin
 const CHECKPOINT: &str = "UPDATE ledger SET checkpoints = checkpoints + 1, \
      checkpoint_at = (extract(epoch FROM clock_timestamp()) * 1000000)::bigint \
      RETURNING epoch, checkpoints, checkpoint_at, revision";
+const RAISE: &str = "UPDATE ledger SET checkpoints = checkpoints + 1 \
+     RETURNING epoch, checkpoints, checkpoint_at, revision, pause_seq, pause_head";
+/// By its key. Chains that are no record's are kept for good.
+const DECIDED: &str = "SELECT EXISTS (SELECT 1 FROM ledger_audit \
+     WHERE chain = $1 AND seq = $2 AND encode(hash, 'hex') = $3)";
 const ENTER: &str = "UPDATE ledger SET epoch = $1, checkpoints = $2, revision = $3, review = $4";
 /// How far records are numbered; numbers that were drawn and are not committed count, too.
 const LAST_RECORD: &str = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM deletion_id";
@@ -81,6 +89,64 @@ async fn missing(db: &mut PgConnection, known: &Checkpoint) -> Result<Vec<Landma
     Ok(at_places(&known.landmarks, &places))
 }
 
+/// Whether what stands there is older than what was seen of it. Of the last decision that is no record's a batch does not ask: there
+/// the number that was raised with it has to do, which another coordinator may have overtaken.
+async fn older(db: &mut PgConnection, seen: &Checkpoint, found: Mark) -> Result<Option<Behind>, LedgerError> {
+    let missing = missing(db, seen).await?;
+    let mut lost = None;
+    if let Some(decision) = &seen.decision {
+        let query = sqlx::query_scalar(DECIDED).bind(&decision.chain).bind(decision.seq).bind(&decision.hash);
+        let there: bool = query.fetch_one(db).await.map_err(doing("looking for what was decided"))?;
+        lost = (!there).then(|| decision.clone());
+    }
+    Ok(behind(seen, found, missing, lost))
+}
+
+/// A decision that is no record's is about to be committed: the number that tells this state from an earlier one grows with it.
+/// `end` is that of the chain where it is written down, unless that is the pauses'. What comes back is to be noted once that is
+/// committed. The ledger's row is locked from here on, behind all others but a request's key: numbers are committed in their
+/// order.
+///
+/// Nothing comes back if what stands there is older than what is known. The decision stands all the same, as it may stop something;
+/// what is known stays, by which the next batch or checkpoint notices.
+pub(super) async fn decide(
+    db: &mut PgConnection,
+    ledger: &PgLedger,
+    end: Option<(String, Head)>,
+) -> Result<Option<(Mark, Decision)>, LedgerError> {
+    let part = || doing("counting a decision");
+    let seen = ledger.known.seen();
+    let found = standing(db).await?;
+    known::same_ledger(&seen, &found.ledger)?;
+    // Else it would take the number of the one that is lost.
+    if older(db, &seen, found.mark).await?.is_some() {
+        return Ok(None);
+    }
+    let row = sqlx::query(RAISE).fetch_one(db).await.map_err(part())?;
+    let (chain, head) = match end {
+        Some(end) => end,
+        None => {
+            let (seq, hash) = (row.try_get(4).map_err(part())?, row.try_get(5).map_err(part())?);
+            (PAUSES.to_owned(), Head { seq, hash })
+        }
+    };
+    let mark = mark(&row)?;
+    Ok(Some((mark, Decision { number: mark.number, chain, seq: head.seq, hash: hex(&head.hash) })))
+}
+
+/// Where the ledger stands once it was written. The sequence of fences may be ahead of what this process has committed, so nothing
+/// is said of that.
+fn mark(row: &PgRow) -> Result<Mark, LedgerError> {
+    let part = || doing("reading the ledger");
+    Ok(Mark {
+        epoch: epoch(row, 0)?,
+        number: row.try_get(1).map_err(part())?,
+        at: Timestamp(row.try_get(2).map_err(part())?),
+        revision: row.try_get(3).map_err(part())?,
+        fence: 0,
+    })
+}
+
 /// Write a checkpoint, with a heartbeat if the API is served. Its commit is synchronous, so all that was committed before is as durable.
 pub(super) async fn checkpoint(ledger: &PgLedger, serves: bool) -> Result<Checkpoint, LedgerError> {
     let part = || doing("writing a checkpoint");
@@ -88,8 +154,7 @@ pub(super) async fn checkpoint(ledger: &PgLedger, serves: bool) -> Result<Checkp
     let mut tx = ledger.pool.begin().await.map_err(part())?;
     let found = standing(&mut tx).await?;
     known::same_ledger(&seen, &found.ledger)?;
-    let missing = missing(&mut tx, &seen).await?;
-    if let Some(behind) = behind(&seen, found.mark, missing) {
+    if let Some(behind) = older(&mut tx, &seen, found.mark).await? {
         return Err(LedgerError::WentBack(Box::new(behind)));
     }
     if serves {
@@ -98,15 +163,7 @@ pub(super) async fn checkpoint(ledger: &PgLedger, serves: bool) -> Result<Checkp
     let row = sqlx::query(CHECKPOINT).fetch_one(&mut *tx).await.map_err(part())?;
     let records = last_record(&mut tx).await?;
     tx.commit().await.map_err(part())?;
-    let mark = Mark {
-        epoch: epoch(&row, 0)?,
-        number: row.try_get(1).map_err(part())?,
-        at: Timestamp(row.try_get(2).map_err(part())?),
-        revision: row.try_get(3).map_err(part())?,
-        // Of what this process has committed: the sequence may be ahead of that.
-        fence: 0,
-    };
-    ledger.known.note(mark, None);
+    ledger.known.note(mark(&row)?, None);
     ledger.known.note_records(records);
     Ok(ledger.known.seen())
 }
@@ -133,8 +190,7 @@ pub(super) async fn confront(ledger: &PgLedger, known: &Checkpoint) -> Result<Op
     pause::lock(&mut tx).await?;
     let found = standing(&mut tx).await?;
     known::same_ledger(known, &found.ledger)?;
-    let missing = missing(&mut tx, known).await?;
-    let Some(behind) = behind(known, found.mark, missing) else {
+    let Some(behind) = older(&mut tx, known, found.mark).await? else {
         if found.review.is_some() {
             number_behind(&mut tx, known.records).await?;
         }

@@ -36,6 +36,8 @@ pub(super) struct Memory {
     pub(super) last_fence: i64,
     /// What the table says of it.
     pub(super) written_fence: i64,
+    /// The number that was raised last with a decision that is no record's; 0 before the first one.
+    pub(super) raised: i64,
     /// As it was read last; none after it was written, or after a transaction failed.
     pub(super) standing: Option<Standing>,
     /// As they were read last; none after they were written, or after a transaction failed.
@@ -54,6 +56,8 @@ pub(super) struct Staged {
     pub(super) out: OutCounts,
     /// Jobs by state, as far as that is not written yet.
     pub(super) grown: counts::Counts,
+    /// The number, if it was raised.
+    pub(super) raised: Option<i64>,
 }
 
 impl Staged {
@@ -75,6 +79,7 @@ impl Memory {
             out: count_out(db)?,
             last_fence: row.try_get(0).map_err(store(doing))?,
             written_fence: row.try_get(0).map_err(store(doing))?,
+            raised: 0,
             standing: None,
             in_force: None,
             healthy: None,
@@ -83,7 +88,8 @@ impl Memory {
     }
 
     pub(super) fn stage(&self, now: Timestamp) -> Staged {
-        Staged { now, deletions: HashMap::new(), out: self.out.clone(), grown: counts::Counts::default() }
+        let (out, grown) = (self.out.clone(), counts::Counts::default());
+        Staged { now, deletions: HashMap::new(), out, grown, raised: None }
     }
 
     /// What a failed transaction has read may be what it has written. The deletions it asked for are gone with
@@ -118,6 +124,7 @@ impl Memory {
     pub(super) fn take_over(&mut self, staged: Staged) {
         self.out = staged.out;
         self.written_fence = self.last_fence;
+        self.raised = staged.raised.unwrap_or(self.raised);
         for (id, headed) in staged.deletions {
             if headed.0.status.live() {
                 self.deletions.put(id, headed);

@@ -6,11 +6,12 @@ use super::connection::{Bind, Db, change_one, row, rows, store};
 use super::load::moment;
 use super::memory::{Memory, Staged};
 use super::writer::{Answer, Work};
-use super::{SqliteLedger, codes, mixed_up, pausing};
-use crate::{LedgerError, known};
+use super::{SqliteLedger, access, codes, mixed_up, pausing};
+use crate::{LedgerError, Revocation, known};
 
 /// Where the ledger stands, and whether a person has to review it. In this file fences are committed with what
-/// they are given to, so their number alone tells a state from an earlier one: no landmarks are needed.
+/// they are given to, and what takes none raises the number ([`raise`]), so these alone tell a state from an earlier one: no landmarks
+/// are needed, as nobody else writes it.
 pub(super) fn standing(db: &Db) -> Result<(Mark, Option<Review>), LedgerError> {
     let doing = "reading the ledger";
     let sql = "SELECT epoch, checkpoints, last_fence, revision, checkpoint_at, review FROM ledger";
@@ -51,7 +52,7 @@ pub(super) fn checkpoint(
     seen: &Checkpoint,
 ) -> Result<Result<(Mark, i64), Behind>, LedgerError> {
     let (found, _) = standing(db)?;
-    if let Some(behind) = behind(seen, found, Vec::new()) {
+    if let Some(behind) = behind(seen, found, Vec::new(), None) {
         return Ok(Err(behind));
     }
     let mark = Mark { number: found.number + 1, at: staged.now, ..found };
@@ -60,6 +61,55 @@ pub(super) fn checkpoint(
     let doing = ("writing a checkpoint", "ledger");
     change_one(db, doing, "UPDATE ledger SET checkpoints = ?, checkpoint_at = ?", bind)?;
     Ok(Ok((mark, last_record(db)?)))
+}
+
+/// Whether it answers a decision that takes no fence, so that nothing would show if a copy without it was put back.
+pub(super) fn takes_no_fence(answer: &Answer) -> bool {
+    match answer {
+        Answer::Register(results) => results.iter().any(Result::is_ok),
+        Answer::Create(results) => results.iter().any(Result::is_ok),
+        Answer::Pause(done) => done.is_ok(),
+        Answer::Resume(done) => matches!(done, Ok(Some(_))),
+        Answer::Ceiling(done) | Answer::Prioritize(done) => done.is_ok(),
+        Answer::Census(_) => true,
+        Answer::Listed(done) => done.is_some(),
+        Answer::GiveOneShot(done) => done.is_ok(),
+        Answer::TakeBackOneShot(done) => *done,
+        Answer::HoldResource(done) => done.is_ok(),
+        Answer::ReleaseResource(done) => done.as_ref().is_ok_and(|(holds, _)| !holds.is_empty()),
+        Answer::Approve(done) => done.is_ok(),
+        Answer::Access(access::Done::Issue(done)) => done.is_ok(),
+        Answer::Access(access::Done::Revoke(done)) => matches!(done, Revocation::Done(_)),
+        // Each intent takes a fence, a look takes one, and a checkpoint and an epoch have numbers of their own. The others tell
+        // people something, or would be found or done anew: nothing goes on because they are lost.
+        Answer::Run(_)
+        | Answer::Access(access::Done::Refused)
+        | Answer::CheckResources(_)
+        | Answer::Admit(_)
+        | Answer::Pulse
+        | Answer::Checkpoint(_)
+        | Answer::Confront(..)
+        | Answer::Accept(_)
+        | Answer::Attest(_)
+        | Answer::Alarms(_)
+        | Answer::Canary(_)
+        | Answer::TryCanary(_)
+        | Answer::Drill(_)
+        | Answer::Survey(_)
+        | Answer::Listing(_)
+        | Answer::Archive(_)
+        | Answer::Receipts(_)
+        | Answer::Keys(_)
+        | Answer::Compare(_) => false,
+    }
+}
+
+/// Raise the number with such a decision: what it is then.
+pub(super) fn raise(db: &Db) -> Result<i64, LedgerError> {
+    let doing = "counting a decision";
+    let sql = "UPDATE ledger SET checkpoints = checkpoints + 1";
+    change_one(db, (doing, "ledger"), sql, Bind::default())?;
+    row(db, doing, "SELECT checkpoints FROM ledger", Bind::default())?.try_get(0).map_err(store(doing))
 }
 
 /// Compare the file with what was known of it, and enter a new epoch if it is behind. Where it stands then.
@@ -71,7 +121,7 @@ pub(super) fn confront(
 ) -> Result<(Option<Review>, Mark), LedgerError> {
     let (found, review) = standing(db)?;
     let orders = known.landmarks.iter().filter(|landmark| landmark.is_order()).cloned().collect();
-    let Some(behind) = behind(known, found, orders) else {
+    let Some(behind) = behind(known, found, orders, None) else {
         if review.is_some() {
             number_behind(db, known.records)?;
         }

@@ -149,6 +149,8 @@ struct Committed {
     answers: Vec<Answer>,
     /// The last one that is used; none if nothing was committed.
     fence: Option<i64>,
+    /// The number that was raised last.
+    raised: i64,
 }
 
 /// See the module.
@@ -192,20 +194,20 @@ impl Syncer {
         self.durable.committed.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// Have these answered once all that is committed by now is durable, fences up to `fence` among it.
-    pub(super) fn answer(&self, group: Vec<Command>, answers: Vec<Answer>, fence: i64) {
-        self.pass_on(group, answers, Some(fence));
+    /// Have these answered once all that is committed by now is durable, fences and the number up to these among it.
+    pub(super) fn answer(&self, group: Vec<Command>, answers: Vec<Answer>, (fence, raised): (i64, i64)) {
+        self.pass_on(group, answers, (Some(fence), raised));
     }
 
     /// A transaction failed.
     pub(super) fn nothing(&self) {
-        self.pass_on(Vec::new(), Vec::new(), None);
+        self.pass_on(Vec::new(), Vec::new(), (None, 0));
     }
 
-    fn pass_on(&self, group: Vec<Command>, answers: Vec<Answer>, fence: Option<i64>) {
+    fn pass_on(&self, group: Vec<Command>, answers: Vec<Answer>, (fence, raised): (Option<i64>, i64)) {
         let number = self.durable.committed.load(Ordering::SeqCst);
         // The thread ends before its sender only if it panicked; who waits for an answer then finds that there is none.
-        if self.committed.send(Committed { number, group, answers, fence }).is_err() {
+        if self.committed.send(Committed { number, group, answers, fence, raised }).is_err() {
             self.durable.failed("its thread has ended".to_owned());
         }
     }
@@ -243,6 +245,7 @@ fn answer(waiting: &Receiver<Committed>, mut sync: SyncLog, durable: &Durable, k
                 // What is known is told to a witness outside: never of what a power failure could take back.
                 Ok(()) => {
                     all.iter().filter_map(|one| one.fence).for_each(|fence| known.note_fence(fence));
+                    all.iter().for_each(|one| known.note_number(one.raised));
                     all.last().into_iter().for_each(|last| durable.reached(last.number));
                 }
                 Err(error) => {
@@ -296,7 +299,7 @@ mod tests {
             let (reply, replied) = oneshot::channel();
             let command = Command { work: Work::Compare, attempt: None, reply };
             self.syncer.committing();
-            self.syncer.answer(vec![command], vec![Answer::Pulse], fence);
+            self.syncer.answer(vec![command], vec![Answer::Pulse], (fence, fence));
             replied
         }
 
@@ -309,7 +312,9 @@ mod tests {
         }
 
         fn known_fence(&self) -> i64 {
-            self.known.seen().mark.fence
+            let mark = self.known.seen().mark;
+            assert_eq!(mark.number, mark.fence, "neither is known before the other");
+            mark.fence
         }
     }
 

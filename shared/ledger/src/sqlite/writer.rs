@@ -185,7 +185,10 @@ impl Writer {
         let mut todo = groups(commands);
         while let Some(group) = todo.pop_front() {
             match self.transaction(&group) {
-                Ok(answers) => self.syncer.answer(group, answers, self.memory.written_fence),
+                Ok(answers) => {
+                    let numbers = (self.memory.written_fence, self.memory.raised);
+                    self.syncer.answer(group, answers, numbers);
+                }
                 Err(error) => {
                     self.syncer.nothing();
                     self.memory.forget();
@@ -276,6 +279,9 @@ fn all(
         let before = run::run(db, memory, staged, (setting, decider), &std::mem::take(&mut batches))?;
         answers.extend(before.into_iter().map(Answer::Run));
         let answer = one(db, memory, staged, with, &command.work)?;
+        if reviewing::takes_no_fence(&answer) {
+            staged.raised = Some(reviewing::raise(db)?);
+        }
         keys::note(db, command.attempt.as_ref(), &answer)?;
         answers.push(answer);
     }

@@ -265,6 +265,7 @@ macro_rules! conformance_tests {
             a_ledger_that_went_back_dispatches_nothing_until_it_is_accepted,
             a_ledger_that_is_newer_than_its_witness_goes_on,
             a_lost_pause_is_noticed,
+            a_lost_decision_that_is_no_records_is_noticed,
             the_numbers_of_lost_records_are_not_given_again,
             an_answer_that_nobody_asked_for_gives_an_older_ledger_away,
             another_ledger_is_no_older_one,

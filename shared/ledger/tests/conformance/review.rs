@@ -1,10 +1,15 @@
 //! I15: a ledger that has gone back in time dispatches nothing.
-use sexton_ledger::{LedgerError, NotDone};
+use sexton_ledger::{LedgerError, NotDone, Revocation};
+use sexton_model::access::{DAY_S, Extent, NewToken, Role, token_hash};
 use sexton_model::belts::PauseSelector;
+use sexton_model::belts::ceiling::Ceiling;
+use sexton_model::belts::one_shot::{NewOneShot, Passable};
+use sexton_model::belts::resource_hold::{NewHold, Which};
 use sexton_model::checkpoint::{Checkpoint, Mark};
 use sexton_model::decide::{Event, Refusal};
 use sexton_model::deletion::RecordStatus;
 use sexton_model::job::{JobKind, Stage, StateName};
+use sexton_model::resource::Resource;
 use sexton_model::{Actor, JobId};
 
 use super::Fixture;
@@ -120,8 +125,76 @@ pub async fn a_lost_pause_is_noticed(fixture: &dyn Fixture) {
     fixture.put_back().await;
     let on = Stagehand::new(fixture).await;
     // The checkpoints written since are enough, too; the pause alone has to do.
-    let known = Checkpoint { mark: Mark { number: 0, ..known.mark }, ..known };
+    let known = Checkpoint { mark: Mark { number: 0, ..known.mark }, decision: None, ..known };
     assert!(on.ledger.confront(&known).await.unwrap().is_some());
+    assert_eq!(refused(on.claim(id, Stage::Announce).await), Refusal::UnderReview(2));
+}
+
+/// Nothing was dispatched after the copy, nobody said stop, and no checkpoint was written: but somebody was answered.
+pub async fn a_lost_decision_that_is_no_records_is_noticed(fixture: &dyn Fixture) {
+    let on = Stagehand::new(fixture).await;
+    let (id, kept, ops) = (on.doomed("one").await, on.register("two").await, actor("ops"));
+    on.ledger.checkpoint().await.unwrap();
+    fixture.copy().await;
+    let mut before = on.ledger.known().mark;
+    let mut counted = |what: &str| {
+        let mark = on.ledger.known().mark;
+        assert!(mark.number > before.number, "{what}: {mark:?}");
+        assert_eq!((mark.epoch, mark.at), (before.epoch, before.at), "no checkpoint was written");
+        before = mark;
+    };
+    on.ceiling(None, Some(Ceiling::Observe)).await.unwrap();
+    counted("a ceiling");
+    let lost = on.ledger.known();
+    let protected = on.ledger.resource(&kept).await.unwrap().unwrap().resource;
+    let protected = Resource { protected: true, ..protected };
+    assert_eq!(on.ledger.register(vec![protected], &ops, false).await.unwrap(), [Ok(())]);
+    counted("a protection");
+    on.ledger.prioritize(&kept, 7, &ops).await.unwrap().unwrap();
+    counted("a priority");
+    let hold =
+        NewHold { resource: kept.clone(), origin: ops.clone(), reason: "a lawsuit".into(), by: ops.clone() };
+    on.ledger.hold_resource(hold).await.unwrap().unwrap();
+    counted("a hold on a resource");
+    let released =
+        on.ledger.release_resource(&kept, Which::Origin(ops.clone()), &ops).await.unwrap().unwrap();
+    assert_eq!(released.len(), 1);
+    counted("its end");
+    let token = NewToken {
+        name: actor("ci"),
+        role: Role::Operator,
+        extent: Extent::Everywhere,
+        good_for_s: DAY_S,
+        by: ops.clone(),
+    };
+    on.ledger.issue_token(token, token_hash("a secret")).await.unwrap().unwrap();
+    counted("a token");
+    let revoked = on.ledger.revoke_token(&actor("ci"), &ops).await.unwrap();
+    assert!(matches!(revoked, Revocation::Done(_)), "{revoked:?}");
+    counted("its end");
+    let shot = NewOneShot {
+        deletion: id,
+        stage: Stage::Announce,
+        belt: Passable::Ceiling,
+        by: actor("boss"),
+        reason: "the rack is on fire".into(),
+        break_glass: false,
+    };
+    let shot = on.ledger.give_one_shot(shot).await.unwrap().unwrap();
+    counted("an override");
+    assert!(on.ledger.take_back_one_shot(shot.id, &ops).await.unwrap());
+    counted("its end");
+    let paused = on.ledger.pause(PauseSelector::default(), &ops, "stop").await.unwrap();
+    counted("a pause");
+    assert!(on.ledger.resume(paused.pause.id, &ops, None).await.unwrap().unwrap());
+    counted("its end");
+    drop(on);
+    fixture.put_back().await;
+    let on = Stagehand::new(fixture).await;
+    // Where there is more evidence than the number: that alone has to do.
+    let lost = Checkpoint { decision: None, ..lost };
+    let review = on.ledger.confront(&lost).await.unwrap().expect("it is noticed");
+    assert!(review.behind.found.number < review.behind.known.number, "{review:?}");
     assert_eq!(refused(on.claim(id, Stage::Announce).await), Refusal::UnderReview(2));
 }
 

@@ -315,6 +315,46 @@ async fn a_failover_behind_a_living_coordinator_is_noticed_by_the_next_batch() {
     hand.ledger.checkpoint().await.unwrap();
 }
 
+/// The same of a decision that is no record's. The next batch goes by the number alone; whoever looks further finds it missing although
+/// another coordinator has written checkpoints since.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_ceiling_that_a_failover_has_lost_is_noticed_although_others_have_gone_on() {
+    let database = Database::new().await;
+    let hand = Stagehand::with(&database, stage::options()).await;
+    let id = hand.doomed("web01").await;
+    hand.ledger.checkpoint().await.unwrap();
+    database.copy().await;
+    hand.ceiling(None, Some(Ceiling::Observe)).await.unwrap();
+    database.put_back().await;
+    let known = hand.ledger.known();
+    let claim = Event::Claim { job: stage::job_id(id, Stage::Announce) };
+    let claim = Intent { deletion: id, event: claim };
+    let behind = match hand.ledger.run(vec![claim.clone()]).await {
+        Err(LedgerError::WentBack(behind)) => behind,
+        other => panic!("{other:?}"),
+    };
+    assert!(behind.found.number < behind.known.number, "{behind}");
+    // What stops something is taken, and hides nothing of what is lost.
+    for scope in ["tenants", "tenants/acme"] {
+        hand.ceiling(Some(scope), Some(Ceiling::Observe)).await.unwrap();
+    }
+    assert_eq!(hand.ledger.known(), known);
+    let others = "UPDATE ledger SET checkpoints = checkpoints + 1000";
+    sqlx::query(others).execute(&mut database.raw().await).await.unwrap();
+    let behind = match hand.ledger.checkpoint().await {
+        Err(LedgerError::WentBack(behind)) => behind,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!((&behind.decision, behind.missing.len()), (&known.decision, 0));
+    assert_eq!(known.decision.as_ref().map(|lost| lost.chain.as_str()), Some("pauses"));
+    // And by whoever knows no more than what was written down of it.
+    let other: Arc<dyn Ledger> = Arc::new(PgLedger::open(&database.url(), stage::options()).await.unwrap());
+    let review = other.confront(&known).await.unwrap().expect("it is noticed");
+    assert_eq!(review.behind.decision, known.decision);
+    let under = other.run(vec![claim]).await.unwrap().remove(0).unwrap_err();
+    assert_eq!(under, NotDone::Refused(Refusal::UnderReview(review.epoch)));
+}
+
 /// A transaction that is dropped between its statements leaves nothing behind in the pool.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn calls_that_are_cancelled_leave_no_lock_behind() {

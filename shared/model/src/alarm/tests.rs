@@ -219,7 +219,8 @@ fn one_shot(id: i64, break_glass: bool, until: i64) -> OneShot {
 #[test]
 fn what_holds_for_all_alarms() {
     let mark = Mark::default();
-    let behind = Behind { known: Mark { number: 9, ..mark }, found: mark, missing: Vec::new() };
+    let known = Mark { number: 9, ..mark };
+    let behind = Behind { known, found: mark, missing: Vec::new(), decision: None };
     let facts = Facts {
         batches: vec![batch(1, "tenants/acme", 6, 5), batch(2, "tenants/b", 5, 5)],
         pauses: vec![

@@ -8,7 +8,7 @@ use super::{group, insert, lock, member};
 use crate::budget::{self, Approval, BatchRow, BatchView, Body, Ended, Member};
 use crate::keys::Note;
 use crate::postgres::error::{all_there, corrupt, doing};
-use crate::postgres::{PgLedger, find, pause};
+use crate::postgres::{PgLedger, find, pause, review};
 use crate::rules::text;
 use crate::{LedgerError, NotDone};
 
@@ -63,8 +63,10 @@ pub(in crate::postgres) async fn approve(
     let jobs: Vec<JobId> = view.members.iter().map(|member| member.job).collect();
     insert(&mut tx, &jobs, None, Budgets::approved_until(now, ledger.options.day)).await?;
     end(&mut tx, &view.row, Ended::of(approval, now), Some(&approval.digest)).await?;
+    let decided = review::decide(&mut tx, ledger, None).await?;
     ledger.note(&mut tx, || Some(Note::Approved(jobs.len() as u64))).await?;
     tx.commit().await.map_err(part())?;
+    ledger.known.note_decision(decided);
     Ok(Ok(jobs))
 }
 
