@@ -199,7 +199,7 @@ fn an_approval_whose_process_dies_at_any_moment_is_given_once() {
         let allowed = one_of(vec![Stage::Announce, Stage::Hard, Stage::Purge]);
         Script { machines: 3, allowed: Some(allowed), ..made(&items) }
     };
-    let dies = (1..=6).map(|moment| [moment, moment + 6].map(Fate::Dies));
+    let dies = (1..=7).map(|moment| [moment, moment + 7].map(Fate::Dies));
     let stalls = (2..=3).map(|moment| [moment, moment + 2].map(Fate::Stalls));
     let played = all_hold(dies.chain(stalls).map(asked));
     came(&played, tally::approvals());

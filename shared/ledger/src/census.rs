@@ -224,11 +224,13 @@ impl Beside<'_> {
     fn many_everywhere(&self, taken: &Taken, found_by: &str) -> Option<(PauseSelector, String)> {
         let budgets = self.policy.budgets(self.day);
         let most = budgets.by_others_everywhere(&taken.scope, &taken.kind, &self.population);
-        let stands = |scope: &Scope| self.paused(&all_of(scope));
-        let GoneEverywhere { own, all } =
-            gone_everywhere(taken, (self.of_kind.as_slice(), self.refused.as_slice()), stands);
+        let standing = |scope: &Scope| {
+            self.paused(&all_of(scope)).then(|| budgets.by_others(scope, &taken.kind, &self.population))
+        };
+        let GoneEverywhere { largest, all } =
+            gone_everywhere(taken, (self.of_kind.as_slice(), self.refused.as_slice()), standing);
         let covers = PauseSelector { kind: Some(taken.kind.clone()), ..PauseSelector::default() };
-        (all > most && all > own && !self.paused(&covers)).then(|| {
+        (all > most && all > largest && !self.paused(&covers)).then(|| {
             let reason = format!(
                 "{found_by}: with it {all} of {} are gone in all scopes together that are not being removed here, where {most} \
                  may go in a day: somebody else deletes",

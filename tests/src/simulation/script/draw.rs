@@ -16,7 +16,7 @@ const DAYS_DOWN: (u64, u64) = (2, 11);
 /// The process that carries out a request dies at one of so many moments: the last ones are behind the answer.
 const MOMENTS: u32 = 9;
 /// An approval has more of them: its members are looked at again behind the commit, and some of them begin.
-const MOMENTS_OF_APPROVALS: u32 = 12;
+const MOMENTS_OF_APPROVALS: u32 = 14;
 /// A clock gains or loses so many millionths, at most.
 const DRIFTS: i64 = 10_000;
 

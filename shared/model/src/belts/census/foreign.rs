@@ -44,8 +44,8 @@ pub fn gone_within_a_day(taken: &Taken, of_day: &[Taken]) -> u64 {
 /// How many of a kind others have deleted within a day, by the censuses of all scopes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GoneEverywhere {
-    /// By those of the scope of the census that is judged.
-    pub own: u64,
+    /// By those of one scope: of that of which they say most.
+    pub largest: u64,
     /// By all of them.
     pub all: u64,
 }
@@ -55,11 +55,12 @@ pub struct GoneEverywhere {
 /// refused. A census of a scope and one around it may miss the same ones: of these the larger number counts, and never the sum.
 ///
 /// Those that a pause of all scopes has told of are not counted again, nor those that one of their scope has told of, unless it
-/// still `stands`: then nobody has said that they are known.
+/// still stands: then nobody has said that they are known. But whoever has one scope paused stops no other by it: such a scope adds
+/// no more than `standing` says that it may lose without being paused.
 pub fn gone_everywhere(
     taken: &Taken,
     (of_kind, refused): (&[Taken], &[Latest]),
-    stands: impl Fn(&Scope) -> bool,
+    standing: impl Fn(&Scope) -> Option<u64>,
 ) -> GoneEverywhere {
     let mut told_at = None;
     let mut known: BTreeSet<&str> = BTreeSet::new();
@@ -70,7 +71,7 @@ pub fn gone_everywhere(
             told_at = Some(earlier.accepted_at);
             break;
         }
-        if earlier.told && !stands(&earlier.scope) {
+        if earlier.told && standing(&earlier.scope).is_none() {
             known.insert(earlier.scope.as_str());
         }
         if !known.contains(earlier.scope.as_str()) {
@@ -86,8 +87,11 @@ pub fn gone_everywhere(
         let (_, sum) = gone.entry(scope.as_str()).or_insert((scope, 0));
         *sum = sum.saturating_add(many);
     }
-    let own = gone.get(taken.scope.as_str()).map_or(0, |(_, sum)| *sum);
-    GoneEverywhere { own, all: each_once(&gone) }
+    for (scope, sum) in gone.values_mut() {
+        *sum = standing(scope).map_or(*sum, |most| most.min(*sum));
+    }
+    let largest = gone.values().map(|(_, sum)| *sum).max().unwrap_or(0);
+    GoneEverywhere { largest, all: each_once(&gone) }
 }
 
 /// How many there are at the least: of a scope as many as its own censuses say, or those of the scopes below it together.
@@ -191,12 +195,12 @@ mod tests {
         taken(census, of, census, &[], newly_missing)
     }
 
-    /// By the last of these, the scopes of which a pause stands, and what was refused.
+    /// By the last of these, the scopes of which a pause stands and each of which may lose ten, and what was refused.
     fn everywhere(all: &[Taken], standing: &[&str], refused: &[Latest]) -> (u64, u64) {
         let (last, before) = all.split_last().unwrap();
-        let stands = |scope: &Scope| standing.contains(&scope.as_str());
-        let GoneEverywhere { own, all } = gone_everywhere(last, (before, refused), stands);
-        (own, all)
+        let standing = |scope: &Scope| standing.contains(&scope.as_str()).then_some(10);
+        let GoneEverywhere { largest, all } = gone_everywhere(last, (before, refused), standing);
+        (largest, all)
     }
 
     #[test]
@@ -223,12 +227,25 @@ mod tests {
         assert_eq!(counted(&[("t", 30), ("t/a/web", 5), ("tt", 4)]), 34);
     }
 
+    /// A scope around another one, of which each misses the same.
+    #[test]
+    fn what_one_scope_has_lost_is_no_more_by_a_census_around_it() {
+        assert_eq!(everywhere(&[gone(1, "t", 60), gone(2, "t/a", 55)], &[], &[]), (60, 60));
+        assert_eq!(everywhere(&[gone(1, "t/a", 55), gone(2, "t", 60)], &[], &[]), (60, 60));
+        // Whoever has their own scope paused stops no other by it.
+        assert_eq!(everywhere(&[gone(1, "acme", 60), gone(2, "b", 1)], &["acme"], &[]), (10, 11));
+    }
+
     #[test]
     fn what_somebody_knows_of_is_not_counted_again() {
         let told = |census, of| Taken { told: true, ..gone(census, of, 6) };
         let all = [gone(1, "a", 3), told(2, "a"), gone(3, "a", 2), gone(4, "b", 4)];
         assert_eq!(everywhere(&all, &[], &[]), (4, 6), "the pause of a was lifted");
-        assert_eq!(everywhere(&all, &["a"], &[]), (4, 15), "nobody has said that they are known");
+        assert_eq!(
+            everywhere(&all, &["a"], &[]),
+            (10, 14),
+            "nobody has said that they are known; but a stands still"
+        );
         let everybody = Taken { told_everywhere: true, ..gone(2, "a", 6) };
         let all = [gone(1, "c", 3), everybody, gone(3, "a", 2), gone(4, "b", 4)];
         assert_eq!(everywhere(&all, &["a"], &[]), (4, 6));
