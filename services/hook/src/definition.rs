@@ -260,6 +260,13 @@ impl Definition {
                 }
             }
         }
+        let is = |nature: Nature| actions.actions.values().any(|action| action.nature == nature);
+        if is(Nature::Destructive) && !is(Nature::Inspect) {
+            return Err(
+                "a hook that deletes needs an action that inspects: only what is pinned is removed, and nothing would be"
+                    .to_owned(),
+            );
+        }
         Ok(())
     }
 }

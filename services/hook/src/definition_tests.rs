@@ -57,6 +57,15 @@ fn a_mistake_names_the_file_and_the_key() {
     assert!(action.contains("halt"), "{action}");
 }
 
+/// Nothing would be pinned, so it could remove nothing: that is said at start, and not once hard has begun.
+#[test]
+fn who_deletes_and_cannot_look_is_refused() {
+    let mut blind = actions("config");
+    blind.actions.retain(|_, action| action.nature != Nature::Inspect);
+    let refused = Definition::parse("config.toml", CONFIG, &blind).unwrap_err().to_string();
+    assert!(refused.contains("needs an action that inspects"), "{refused}");
+}
+
 #[test]
 fn a_command_is_an_absolute_program_and_nothing_else_may_choose_it() {
     for program in ["revoke", "{attributes.program}", "/opt/{resource.name}"] {

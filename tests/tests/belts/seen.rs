@@ -37,7 +37,7 @@ async fn a_waiver_of_one_step_does_not_let_the_next_one_pass() {
     assert_ne!(mark, seen);
     assert_eq!(refused, NotDone::Refused(Refusal::OtherThings { mark }));
     let parked = system.until_job(id, Stage::Hard, |state| state.name() == StateName::Parked).await;
-    assert_eq!((parked.cursor, system.view(id).await.deletion.waivers.len()), (1, 1));
+    assert_eq!((parked.cursor, system.view(id).await.deletion.waivers.len()), (3, 1));
 
     system.backup.set_flaw("remove_schedule", None);
     system.tell(id, Event::Retry { by: ops() }).await.unwrap();

@@ -124,7 +124,7 @@ fn done_before(
 
 /// Why this caller may not register it: a token that is limited registers in its own scopes only, and takes nothing into
 /// them that is of another one; and what takes it out from under a belt takes a role of its own ([`to_register_over`]).
-/// Whoever may set no priority, and states none, registers it with the one that it has.
+/// Whoever may set no priority registers it with the one that it has.
 async fn not_by(api: &Api, asker: &Asker, new: &mut Resource) -> Result<Option<String>, Refused> {
     let Asker::Known(bearer) = asker else { return Ok(None) };
     let view = api.engine.ledger.resource(&new.id).await?;

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::Permission;
 use crate::catalogue::Catalogue;
-use crate::resource::{Criticality, PRIORITY_DEFAULT, Presence, Resource};
+use crate::resource::{Criticality, Presence, Resource};
 
 /// What it takes to register one field otherwise than it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,11 +63,13 @@ pub fn to_register_over(
     takes
 }
 
-/// The priority with which `new` is registered by whoever may set none: without one of its own, it keeps what it has. An
-/// operator may have set that for restores that are under way, and platforms register what they have again and again.
+/// The priority with which `new` is registered by whoever may set none: what is registered keeps what it has. An operator may have
+/// set that for restores that are under way, and platforms register what they have again and again, with what they state themselves.
 pub fn priority_over(there: Option<(&Resource, Presence)>, new: &Resource) -> i16 {
-    let Some((old, Presence::Registered)) = there else { return new.priority };
-    if new.priority == PRIORITY_DEFAULT { old.priority } else { new.priority }
+    match there {
+        Some((old, Presence::Registered)) => old.priority,
+        _ => new.priority,
+    }
 }
 
 /// Whether all who were to be told still are. Nobody was where nothing was stated, or that there is nobody.
@@ -92,6 +94,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::resource::PRIORITY_DEFAULT;
     use crate::id::Subsystem;
 
     fn resource(scope: &str, groups: &Value, protected: bool) -> Resource {
@@ -219,12 +222,12 @@ mod tests {
     }
 
     #[test]
-    fn a_priority_is_set_by_an_operator_and_left_by_who_states_none() {
+    fn a_priority_is_set_by_an_operator_and_left_by_anybody_else() {
         let of = |priority| Resource { priority, ..resource("acme", &json!([]), false) };
         let old = of(-5);
         let there = Some((&old, Presence::Registered));
-        for (stated, registered) in [(PRIORITY_DEFAULT, -5), (7, 7), (-5, -5)] {
-            assert_eq!(priority_over(there, &of(stated)), registered);
+        for stated in [PRIORITY_DEFAULT, 7, -5] {
+            assert_eq!(priority_over(there, &of(stated)), -5);
             assert_eq!(
                 priority_over(Some((&old, Presence::Recycled)), &of(stated)),
                 stated,

@@ -449,9 +449,10 @@ fn way_on(d: &Deletion, at: &Moment) -> String {
 fn untold_way_on(d: &Deletion, job: &Job, at: &Moment) -> String {
     let (id, undone) = (d.id, undone(d, at));
     if matches!(job.state, JobState::Parked { .. }) {
+        let mark = crate::decide::mark(d).unwrap_or_default();
         return format!(
             "it is parked, and not tried again by itself: put right what delivers it, then sexton retry {id}; or, after three \
-             days, once everybody was told otherwise, sexton acknowledge {id} --reason …; what can be undone: {undone}"
+             days, once everybody was told otherwise, sexton acknowledge {id} --mark {mark} --reason …; what can be undone: {undone}"
         );
     }
     format!(

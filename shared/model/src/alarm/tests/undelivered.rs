@@ -27,7 +27,7 @@ fn a_notice_that_is_not_delivered_alarms_after_hours() {
         let (one, by_itself) = (&found[0], !matches!(state, JobState::Parked { .. }));
         assert_eq!(one.key(), alarm.key(), "{state:?}");
         assert_eq!(one.todo.contains("it is tried again by itself"), by_itself, "{state:?}: {}", one.todo);
-        for word in ["not tried again by itself", "sexton retry d-1", "sexton acknowledge d-1 --reason"] {
+        for word in ["not tried again by itself", "sexton retry d-1", "sexton acknowledge d-1 --mark "] {
             assert_eq!(one.todo.contains(word), !by_itself, "{state:?}: {word}: {}", one.todo);
         }
     }
