@@ -396,5 +396,4 @@ fn http_is_sound(http: &Http) -> Result<(), String> {
 }
 
 #[cfg(test)]
-#[path = "definition_tests.rs"]
 mod tests;

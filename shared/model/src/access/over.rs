@@ -94,8 +94,8 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::resource::PRIORITY_DEFAULT;
     use crate::id::Subsystem;
+    use crate::resource::PRIORITY_DEFAULT;
 
     fn resource(scope: &str, groups: &Value, protected: bool) -> Resource {
         serde_json::from_value(json!({

@@ -2,8 +2,8 @@ use super::*;
 use proptest::prelude::*;
 use sexton_testkit::fuzz::{Form, Fuzz};
 
-const ACCOUNTING: &str = include_str!("../../../deploy/hooks/accounting.toml");
-const CONFIG: &str = include_str!("../../../deploy/hooks/config.toml");
+const ACCOUNTING: &str = include_str!("../../../../deploy/hooks/accounting.toml");
+const CONFIG: &str = include_str!("../../../../deploy/hooks/config.toml");
 
 fn actions(name: &str) -> SubsystemActions {
     crate::delivered_actions(&name.parse().unwrap()).unwrap()
