@@ -12,7 +12,7 @@ use sexton_model::decide::Refusal;
 use sexton_model::deletion::CannotDelete;
 use sexton_model::exclusive::CannotShare;
 use sexton_model::survey::CannotSurvey;
-use sexton_model::{DeletionId, ResourceId, Scope};
+use sexton_model::{Actor, DeletionId, ResourceId, Scope};
 
 /// The store did not do it; nothing of the batch is written.
 #[derive(Debug, thiserror::Error)]
@@ -108,6 +108,19 @@ pub enum NotDone {
         from: Scope,
         /// Its record.
         deletion: DeletionId,
+    },
+    /// Whoever requested the deletion of one of a redundancy group takes none out of it.
+    #[error(
+        "groups: {resource} stays in {group}: {by} requested the deletion of one of that redundancy group, so somebody else \
+         has to take it out"
+    )]
+    StaysInGroup {
+        /// What would leave it.
+        resource: ResourceId,
+        /// The group.
+        group: String,
+        /// Who.
+        by: Actor,
     },
     /// Another one is registered for what it states, or not seen to be gone from there.
     #[error(transparent)]

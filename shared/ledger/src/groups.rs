@@ -1,8 +1,11 @@
 //! Redundancy groups, as both footings read them.
+use std::collections::BTreeSet;
+
+use sexton_model::access::groups_left;
 use sexton_model::belts::redundancy::{Going, Groups, Member, binds};
 use sexton_model::deletion::{Record, RecordStatus};
 use sexton_model::job::Stage;
-use sexton_model::resource::Presence;
+use sexton_model::resource::{Presence, Resource};
 use sexton_model::{DeletionId, ResourceId, Scope, Timestamp, drill};
 
 use crate::{Intent, budget};
@@ -15,6 +18,16 @@ pub(crate) fn asked(intents: &[Intent]) -> Vec<i64> {
     asked.sort_unstable();
     asked.dedup();
     asked
+}
+
+/// The names of all groups that one of `new` leaves, if what is registered under its name is so `there`.
+pub(crate) fn left<'a>(
+    new: &'a [Resource],
+    there: impl Fn(&ResourceId) -> Option<&'a Resource>,
+) -> Vec<String> {
+    let left = new.iter().filter_map(|new| Some(groups_left(there(&new.id)?, new))).flatten();
+    let left: BTreeSet<&String> = left.collect();
+    left.into_iter().cloned().collect()
 }
 
 /// One member as it was read.

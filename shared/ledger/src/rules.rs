@@ -1,8 +1,10 @@
 //! Pure rules that both footings share: what registering means, how a record begins, what
 //! the ledger's own audit events look like.
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use sexton_model::access::{is_own, leaves_a_group};
+use sexton_model::access::{groups_left, is_own};
 use sexton_model::audit::{self, AuditEvent, What};
 use sexton_model::belts::ceiling::{Ceiling, ScopeCeiling};
 use sexton_model::belts::one_shot::OneShot;
@@ -56,22 +58,31 @@ pub fn registering(
     }
 }
 
-/// Whether `by` may register `new` over `old`, which has a live record if somebody `requested_by` asked for one: whoever did takes it out
-/// of no redundancy group, which would hold its deletion.
+/// Who asked for the live records of a redundancy group's members, by the name of the group.
+pub type Requesters = BTreeMap<String, Vec<Actor>>;
+
+/// Whether `by` may register `new` over what is there. Whoever asked for the deletion of one of a redundancy group takes none out of
+/// it, not that one and not another: what would hold the deletion is that there are others, be they on their way out for
+/// somebody else, or there to stay.
 ///
 /// # Errors
-/// [`Refusal::Requested`] if they would.
+/// [`NotDone::StaysInGroup`] if they would.
 pub fn regrouping(
-    (old, new): (&Resource, &Resource),
-    requested_by: Option<&Actor>,
+    (there, new): (Option<(&Resource, Presence)>, &Resource),
+    requesters: &Requesters,
     by: &Actor,
 ) -> Result<(), NotDone> {
-    let own = requested_by.is_some_and(|requested_by| is_own(requested_by, by));
-    if own && leaves_a_group(old, new) {
-        let what = "take it out of a redundancy group";
-        return Err(Refusal::Requested { by: by.clone(), what }.into());
+    // A name that is free again has nothing of what it was.
+    let Some((old, Presence::Registered)) = there else { return Ok(()) };
+    let own =
+        |group: &&String| requesters.get(*group).is_some_and(|all| all.iter().any(|one| is_own(one, by)));
+    match groups_left(old, new).find(own) {
+        Some(group) => {
+            let (resource, group) = (new.id.clone(), group.clone());
+            Err(NotDone::StaysInGroup { resource, group, by: by.clone() })
+        }
+        None => Ok(()),
     }
-    Ok(())
 }
 
 /// Whether `by` may release these holds of a resource, which has a live record if somebody `requested_by` asked for one.
@@ -249,25 +260,34 @@ mod tests {
     }
 
     #[test]
-    fn whoever_requested_it_takes_it_out_of_no_group() {
+    fn whoever_requested_one_of_a_group_takes_none_out_of_it() {
         let of = |groups: &[&str]| Resource {
             groups: groups.iter().map(|group| (*group).to_owned()).collect(),
             ..resource("1", false)
         };
         let (alice, bob): (Actor, Actor) = ("alice".parse().unwrap(), "bob".parse().unwrap());
         let old = of(&["db", "rack-1"]);
-        let refused = || {
-            let (by, what) = (alice.clone(), "take it out of a redundancy group");
-            Err(NotDone::Refused(Refusal::Requested { by, what }))
+        let stays = |group: &str| {
+            let (resource, group) = (old.id.clone(), group.to_owned());
+            Err(NotDone::StaysInGroup { resource, group, by: alice.clone() })
         };
-        for (new, requested_by, expected) in [
-            (of(&["db"]), Some(&alice), refused()),
-            (of(&["db", "rack-2"]), Some(&alice), refused()),
-            (of(&["rack-2", "rack-1", "db"]), Some(&alice), Ok(())),
-            (of(&[]), Some(&bob), Ok(())),
-            (of(&[]), None, Ok(())),
+        for (new, requested, expected) in [
+            (of(&["db"]), vec![("rack-1", &alice)], stays("rack-1")),
+            (of(&["db", "rack-2"]), vec![("rack-1", &bob), ("rack-1", &alice)], stays("rack-1")),
+            (of(&[]), vec![("db", &bob), ("rack-1", &alice)], stays("rack-1")),
+            (of(&["db"]), vec![("db", &alice), ("rack-1", &bob)], Ok(())),
+            (of(&["rack-2", "rack-1", "db"]), vec![("db", &alice), ("rack-1", &alice)], Ok(())),
+            (of(&[]), vec![("db", &bob)], Ok(())),
+            (of(&[]), vec![], Ok(())),
         ] {
-            assert_eq!(regrouping((&old, &new), requested_by, &alice), expected, "{new:?}");
+            let mut requesters = Requesters::new();
+            for (group, by) in requested {
+                requesters.entry(group.to_owned()).or_default().push(by.clone());
+            }
+            let over = |presence| regrouping((Some((&old, presence)), &new), &requesters, &alice);
+            assert_eq!(over(Presence::Registered), expected, "{new:?}");
+            assert_eq!(over(Presence::Recycled), Ok(()), "the name is free");
+            assert_eq!(regrouping((None, &new), &requesters, &alice), Ok(()));
         }
     }
 }

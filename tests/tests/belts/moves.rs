@@ -2,11 +2,13 @@
 //! who is told of it, how dangerous it is, whose redundancy it has to mind, or who is restored first.
 use serde_json::{Value, json};
 use sexton_api::{Client, Register};
+use sexton_ledger::NewDeletion;
 use sexton_model::access::Role;
 use sexton_model::belts::ceiling::{Ceiling, NewCeiling};
+use sexton_model::belts::{PauseSelector, Policy};
 use sexton_model::decide::Event;
-use sexton_model::deletion::RecordStatus;
-use sexton_model::job::{Blocker, JobKind, JobState, Stage};
+use sexton_model::deletion::{Due, RecordStatus};
+use sexton_model::job::{Blocker, JobKind, JobState, Stage, StateName};
 use sexton_model::resource::{Criticality, PRIORITY_DEFAULT, Resource};
 
 use super::system::{System, on_many_machines, ops, web01};
@@ -17,6 +19,7 @@ on_many_machines! {
     whoever_asks_for_a_deletion_does_not_choose_how_dangerous_it_is,
     what_platforms_register_again_keeps_the_priority_that_an_operator_has_set,
     whoever_asks_for_a_deletion_takes_it_out_of_no_group,
+    whoever_asks_for_a_deletion_takes_no_other_out_of_its_group,
 }
 
 /// Why it is not registered; nothing if it is.
@@ -149,7 +152,7 @@ async fn whoever_asks_for_a_deletion_takes_it_out_of_no_group() {
     let id = system.delete().await;
 
     let why = refused(&own, &alone).await.unwrap();
-    assert!(why.contains("somebody else has to take it out of a redundancy group"), "{why}");
+    assert!(why.starts_with("groups: vm/web01 stays in db-main: ops requested the deletion"), "{why}");
     assert_eq!(there(&system).await, member);
     assert_eq!(refused(&own, &member).await, None, "as it is it may be registered");
     let events = system.ledger.access_events(0, 1000).await.unwrap();
@@ -158,4 +161,61 @@ async fn whoever_asks_for_a_deletion_takes_it_out_of_no_group() {
     assert_eq!(there(&system).await, alone);
     system.tell(id, Event::Cancel { by: ops(), reason: "kept after all".into() }).await.unwrap();
     system.until_over(id, RecordStatus::Cancelled).await;
+}
+
+/// Of three of a group one is off, for somebody else, and one is to stay. An approver who asks for the third does not take either of
+/// them out: it would be bound by nothing then.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_asks_for_a_deletion_takes_no_other_out_of_its_group() {
+    let policy = Policy { windows: None, ..Policy::default() };
+    let mut system = System::start_in_calendar_days(policy).await;
+    let url = system.serve_inventory().await;
+    // In this name the record of the third is made.
+    let own = system.asking(&url, ("ops", Role::Approver, "tenants")).await;
+    let boss = system.asking(&url, ("boss", Role::Approver, "tenants")).await;
+    let plain = there(&system).await;
+    let named = |name: &str| Resource { id: format!("vm/{name}").parse().unwrap(), ..plain.clone() };
+    let [goes, stays] = [named("web02"), named("web03")];
+    let member = |of: &Resource| Resource { groups: vec!["db-main".into()], ..of.clone() };
+    for one in [&plain, &goes, &stays] {
+        if *one != plain {
+            system.build(&one.id);
+        }
+        assert_eq!(refused(&boss, &member(one)).await, None);
+    }
+    let covers = PauseSelector { stage: Some(Stage::Hard), ..PauseSelector::default() };
+    system.ledger.pause(covers, &ops(), "no further").await.unwrap();
+    let now = system.ledger.facts().await.unwrap().now;
+    let bobs = NewDeletion {
+        resource: goes.id.clone(),
+        due: Due { date: now.utc().date_naive(), zone: "UTC".parse().unwrap(), moment: Some(now) },
+        gone_by: None,
+        by: "bob".parse().unwrap(),
+        reason: "no longer needed".into(),
+        plan: system.plan.clone(),
+    };
+    let off = system.ledger.create(vec![bobs]).await.unwrap().remove(0).unwrap();
+    system.until_job(off, Stage::Hard, |state| state.name() == StateName::Held).await;
+
+    let id = system.delete().await;
+    let waits = |state: &JobState| matches!(state, JobState::Held { by: Blocker::Redundancy { other, .. }, .. } if *other == goes.id);
+    system.until_job(id, Stage::Soft, waits).await;
+    let changes = (system.monitoring.changes(), system.backup.changes());
+    for one in [&goes, &stays] {
+        let why = refused(&own, one).await.unwrap();
+        let expected = format!("groups: {} stays in db-main: ops requested the deletion", one.id);
+        assert!(why.starts_with(&expected), "{why}");
+        let found = system.ledger.resource(&one.id).await.unwrap().unwrap().resource;
+        assert_eq!(found, member(one));
+    }
+    let events = system.ledger.access_events(0, 1000).await.unwrap();
+    let written = events.iter().filter(|(_, one)| one.what == "refused" && one.by == "ops").count();
+    assert_eq!(written, 2, "it is written down");
+    system.two_beacons().await;
+    assert!(waits(&system.job(id, JobKind::Stage(Stage::Soft)).await.state));
+    assert_eq!((system.monitoring.changes(), system.backup.changes()), changes);
+
+    // Somebody else says that it may go alone.
+    assert_eq!(refused(&boss, &goes).await, None);
+    system.until_job(id, Stage::Soft, |state| state.name() == StateName::Done).await;
 }

@@ -150,6 +150,7 @@ impl From<NotDone> for Refused {
             NotDone::Approval(CannotApprove::Requested { .. })
             | NotDone::Resume(CannotResume::Requested { .. })
             | NotDone::Override(CannotOverride::Requested { .. })
+            | NotDone::StaysInGroup { .. }
             | NotDone::Refused(Refusal::Requested { .. }) => StatusCode::FORBIDDEN,
             NotDone::Survey(CannotSurvey::TooMany { .. } | CannotSurvey::TooOften)
             | NotDone::Taking(NotTaken::TooMany { .. }) => StatusCode::TOO_MANY_REQUESTS,
@@ -203,6 +204,7 @@ pub(super) fn by_a_belt(why: &NotDone) -> bool {
         | NotDone::NameTaken { .. }
         | NotDone::OtherIdentity(_)
         | NotDone::StaysInScope { .. }
+        | NotDone::StaysInGroup { .. }
         | NotDone::Exclusive(_)
         | NotDone::Contested(_) => true,
         NotDone::NoSuchDeletion(_)

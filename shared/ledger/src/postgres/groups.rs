@@ -1,7 +1,7 @@
 //! Redundancy groups: a lock on each, and their members.
 use sexton_model::audit;
 use sexton_model::belts::redundancy::Groups;
-use sexton_model::{DeletionId, ResourceId};
+use sexton_model::{Actor, DeletionId, ResourceId};
 use sqlx::Row as _;
 use sqlx::postgres::PgConnection;
 
@@ -9,6 +9,7 @@ use super::codes;
 use super::error::{corrupt, doing};
 use crate::LedgerError;
 use crate::groups::{LiveRow, MemberRow, groups};
+use crate::rules::Requesters;
 
 /// Groups' locks among the advisory ones that have two keys: the gate has one.
 const CLASS: i32 = 0x5347;
@@ -18,6 +19,9 @@ const NAMES: &str = "SELECT DISTINCT g.name FROM deletions d JOIN redundancy_gro
 const LOCK: &str =
     "SELECT pg_advisory_xact_lock($1, k.key) FROM unnest($2::integer[]) WITH ORDINALITY AS k (key, n)";
 const OF_RESOURCE: &str = "SELECT name FROM redundancy_groups WHERE resource = $1";
+const REQUESTERS: &str = "SELECT g.name, min(d.id), c.body::json ->> 'requested_by' FROM redundancy_groups g \
+     JOIN deletions d ON d.resource = g.resource AND d.live JOIN records c ON c.deletion_id = d.id \
+     WHERE g.name = ANY($1) GROUP BY 1, 3";
 /// What has begun: neither scheduled nor held, nor cancelled before anything of it was done. And due: whose soft stage
 /// nothing holds but redundancy. Only a blocker is JSON, so the reason is read as such under that state alone.
 const MEMBERS: &str = "SELECT g.name, r.id, r.presence, d.id, d.status, \
@@ -105,6 +109,23 @@ pub(super) async fn of_resource(db: &mut PgConnection, resource: &ResourceId) ->
         .await
         .map_err(doing("reading redundancy groups"))?;
     members(db, &names).await
+}
+
+/// Who asked for the live records of these groups' members. None of them is locked: a record that is made meanwhile is as if it
+/// had been made after what this is asked for.
+pub(super) async fn requesters(db: &mut PgConnection, names: &[String]) -> Result<Requesters, LedgerError> {
+    let part = || doing("reading who asked for a redundancy group's records");
+    let mut requesters = Requesters::new();
+    if names.is_empty() {
+        return Ok(requesters);
+    }
+    let rows: Vec<(String, i64, String)> =
+        sqlx::query_as(REQUESTERS).bind(names).fetch_all(db).await.map_err(part())?;
+    for (group, id, by) in rows {
+        let by: Actor = by.parse().map_err(|_| corrupt("records", id, "not an actor"))?;
+        requesters.entry(group).or_default().push(by);
+    }
+    Ok(requesters)
 }
 
 /// Write down what these resources state: (resource, group) pairs, and all of the resources.

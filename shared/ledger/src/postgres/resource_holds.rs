@@ -70,7 +70,7 @@ pub(super) async fn place(ledger: &PgLedger, new: &NewHold) -> Result<Result<Hol
 type Released = Result<(Vec<Hold>, Option<DeletionId>), NotDone>;
 
 /// Who asked for these deletions.
-pub(super) async fn requesters(
+async fn requesters(
     db: &mut PgConnection,
     deletions: &[DeletionId],
 ) -> Result<HashMap<DeletionId, Actor>, LedgerError> {

@@ -1,7 +1,6 @@
 //! Registering resources, and listing them.
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
-use sexton_model::access::leaves_a_group;
 use sexton_model::audit::Hash;
 use sexton_model::belts::covered::Covered;
 use sexton_model::resource::{Presence, Resource};
@@ -15,7 +14,7 @@ use super::{PgLedger, below, claims, codes, exclusive, groups, pause, resource_h
 use crate::claims::Claims;
 use crate::exclusive::Holders;
 use crate::keys::Note;
-use crate::rules::{LedgerEvent, Registering, registering, regrouping, text};
+use crate::rules::{LedgerEvent, Registering, Requesters, registering, regrouping, text};
 use crate::view::Through;
 use crate::{LedgerError, NotDone, Page, ResourceFilter, ResourceView};
 
@@ -126,13 +125,13 @@ struct There {
     changed: bool,
 }
 
-/// What a list is judged by besides its own resources: who else is registered for the same, and who claims the same; and of those
-/// that would leave a redundancy group, who asked for their live records.
+/// What a list is judged by besides its own resources: who else is registered for the same, and who claims the same; and of the
+/// redundancy groups that would be left, who asked for their members' live records.
 #[derive(Default)]
 struct Beside {
     holders: Holders,
     claims: Claims,
-    asked_by: HashMap<DeletionId, Actor>,
+    requesters: Requesters,
 }
 
 async fn attempt(
@@ -207,9 +206,8 @@ async fn judge(
     beside: &mut Beside,
 ) -> Result<(BTreeMap<ResourceId, There>, Results, Appended), LedgerError> {
     let mut there = read(db, &ids(resources)).await?;
-    let leave = |new: &Resource| there.get(&new.id).filter(|old| leaves_a_group(&old.resource, new))?.live;
-    let left: Vec<DeletionId> = resources.iter().filter_map(leave).collect();
-    beside.asked_by = resource_holds::requesters(db, &left).await?;
+    let left = crate::groups::left(resources, |id| Some(&there.get(id)?.resource));
+    beside.requesters = groups::requesters(db, &left).await?;
     let now = super::find::clock(db).await?;
     let mut events = Appended::default();
     let mut results = Vec::with_capacity(resources.len());
@@ -259,11 +257,8 @@ fn one(
     let old = there.get(&resource.id);
     let known = old.map(|t| (&t.resource, t.presence));
     let live = old.and_then(|t| t.live);
-    let asked_by = live.and_then(|live| beside.asked_by.get(&live));
-    let verdict = registering(known, live, resource).and_then(|what| {
-        let stays = old.map_or(Ok(()), |old| regrouping((&old.resource, resource), asked_by, by));
-        stays.map(|()| what)
-    });
+    let verdict = registering(known, live, resource)
+        .and_then(|what| regrouping((known, resource), &beside.requesters, by).map(|()| what));
     let verdict = verdict.and_then(|what| beside.holders.check(known, resource).map(|()| what));
     let stated = (old.map(|t| &t.resource), resource);
     let what = match verdict.and_then(|what| beside.claims.may_be(what, stated, live)) {

@@ -1,14 +1,14 @@
 //! Redundancy groups and their members. One thread writes, so nothing has to be locked.
 use rusqlite::params;
-use sexton_model::DeletionId;
 use sexton_model::belts::redundancy::Groups;
 use sexton_model::resource::Resource;
+use sexton_model::{Actor, DeletionId};
 
 use super::codes;
 use super::connection::{Bind, Db, each, list, rows, store};
 use crate::LedgerError;
 use crate::groups::{LiveRow, MemberRow, groups};
-use crate::rules::text;
+use crate::rules::{Requesters, text};
 
 const DOING: &str = "reading redundancy groups";
 
@@ -86,6 +86,28 @@ fn members(db: &Db, names: &[String]) -> Result<Groups, LedgerError> {
         });
     }
     Ok(groups(members))
+}
+
+/// Who asked for the live records of these groups' members.
+pub(super) fn requesters(db: &Db, names: &[String]) -> Result<Requesters, LedgerError> {
+    let mut requesters = Requesters::new();
+    if names.is_empty() {
+        return Ok(requesters);
+    }
+    let sql = "SELECT g.name, min(d.id), c.body ->> 'requested_by' FROM json_each(?) AS n \
+               CROSS JOIN redundancy_groups AS g ON g.name = n.value \
+               CROSS JOIN deletions AS d ON d.resource = g.resource AND d.live \
+               CROSS JOIN records AS c ON c.deletion_id = d.id GROUP BY 1, 3";
+    let mut bind = Bind::default();
+    bind.add(text(&names)?);
+    for row in rows(db, DOING, sql, bind)? {
+        let group: String = row.try_get(0).map_err(store(DOING))?;
+        let id = DeletionId(row.try_get(1).map_err(store(DOING))?);
+        let by: &str = row.try_get(2).map_err(store(DOING))?;
+        let by: Actor = by.parse().map_err(|_| codes::corrupt("records", id, "not an actor"))?;
+        requesters.entry(group).or_default().push(by);
+    }
+    Ok(requesters)
 }
 
 /// Write down what these resources state.

@@ -3,7 +3,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use rusqlite::params;
-use sexton_model::access::leaves_a_group;
 use sexton_model::audit::{self, Hash};
 use sexton_model::belts::Policy;
 use sexton_model::deletion::{Deletion, Hold, Record};
@@ -104,11 +103,8 @@ fn judge(
     (resources, by, policy): (&[Resource], &Actor, &Arc<Policy>),
 ) -> Result<Judged, LedgerError> {
     let mut there = standing(db, resources.iter().map(|r| &r.id))?;
-    let leave = |new: &Resource| {
-        there.get(&new.id.to_string()).filter(|old| leaves_a_group(&old.resource, new))?.live
-    };
-    let left: Vec<DeletionId> = resources.iter().filter_map(leave).collect();
-    let asked_by = resource_holds::requesters(db, &left)?;
+    let left = crate::groups::left(resources, |id| Some(&there.get(&id.to_string())?.resource));
+    let requesters = groups::requesters(db, &left)?;
     let mut holders = exclusive::holders(db, memory, staged, resources)?;
     let mut claims = claims::read(db, policy, &resources.iter().collect::<Vec<_>>())?;
     let mut results = Vec::with_capacity(resources.len());
@@ -119,11 +115,8 @@ fn judge(
         let old = there.get(&key);
         let known = old.map(|o| (&o.resource, o.presence));
         let live = old.and_then(|o| o.live);
-        let asked_by = live.and_then(|live| asked_by.get(&live));
-        let verdict = rules::registering(known, live, new).and_then(|what| {
-            let stays = old.map_or(Ok(()), |old| rules::regrouping((&old.resource, new), asked_by, by));
-            stays.map(|()| what)
-        });
+        let verdict = rules::registering(known, live, new)
+            .and_then(|what| rules::regrouping((known, new), &requesters, by).map(|()| what));
         let verdict = verdict.and_then(|what| holders.check(known, new).map(|()| what));
         let stated = (old.map(|o| &o.resource), new);
         let what = match verdict.and_then(|what| claims.may_be(what, stated, live)) {

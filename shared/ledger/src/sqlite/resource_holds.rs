@@ -62,10 +62,7 @@ pub(super) fn place(
 pub(super) type Released = Result<(Vec<Hold>, Option<DeletionId>), NotDone>;
 
 /// Who asked for these deletions.
-pub(super) fn requesters(
-    db: &Db,
-    deletions: &[DeletionId],
-) -> Result<HashMap<DeletionId, Actor>, LedgerError> {
+fn requesters(db: &Db, deletions: &[DeletionId]) -> Result<HashMap<DeletionId, Actor>, LedgerError> {
     if deletions.is_empty() {
         return Ok(HashMap::new());
     }

@@ -1,5 +1,5 @@
 //! Holds on resources, and redundancy groups.
-use sexton_ledger::{Intent, NotDone, Options};
+use sexton_ledger::{Intent, NewDeletion, NotDone, Options};
 use sexton_model::belts::resource_hold::{CannotHold, NewHold, RELEASE, Which};
 use sexton_model::belts::{PauseSelector, Policy};
 use sexton_model::decide::{Event, Refusal};
@@ -61,6 +61,11 @@ pub async fn whoever_requested_it_reaches_no_hold_of_anothers(fixture: &dyn Fixt
     assert_eq!(on.ledger.verify_chains(None, 100).await.unwrap().broken, []);
 }
 
+/// Somebody else has to take it out of `db-main`.
+fn stays(resource: &ResourceId, by: &str) -> NotDone {
+    NotDone::StaysInGroup { resource: resource.clone(), group: "db-main".into(), by: actor(by) }
+}
+
 pub async fn whoever_requested_it_takes_it_out_of_no_group(fixture: &dyn Fixture) {
     let on = Stagehand::new(fixture).await;
     let id = member(&on, "db1").await;
@@ -73,13 +78,52 @@ pub async fn whoever_requested_it_takes_it_out_of_no_group(fixture: &dyn Fixture
     assert_eq!(register(&alone, "platform").await, Ok(()), "it has no record");
     assert_eq!(register(&there, "platform").await, Ok(()));
     let deletion = doomed(&on, &id).await;
-    let refused = Err(requested("take it out of a redundancy group"));
+    let refused = Err(stays(&id, "platform"));
     assert_eq!(register(&alone, "platform").await, refused);
     assert_eq!(on.ledger.check_resources(vec![alone.clone()], &actor("platform")).await.unwrap(), [refused]);
     assert_eq!(on.ledger.resource(&id).await.unwrap().unwrap().resource, there, "nothing was written");
     assert_eq!(register(&both, "platform").await, Ok(()), "one more takes nobody");
     assert_eq!(register(&alone, "alice").await, Ok(()));
     assert_eq!(on.status(deletion).await, RecordStatus::Live);
+    fixture.compare().await.unwrap();
+}
+
+/// Of three the platform wants the first gone, and somebody else the second; the third is to stay.
+pub async fn whoever_requested_one_takes_no_other_out_of_its_group(fixture: &dyn Fixture) {
+    let on = Stagehand::new(fixture).await;
+    let (one, two, three) = (member(&on, "db1").await, member(&on, "db2").await, member(&on, "db3").await);
+    let second = NewDeletion { by: actor("bob"), ..on.wanted(&two).await };
+    on.ledger.create(vec![second]).await.unwrap().remove(0).unwrap();
+    let first = doomed(&on, &one).await;
+    let register =
+        async |all: Vec<Resource>, by: &str| on.ledger.register(all, &actor(by), false).await.unwrap();
+    let there = async |id: &ResourceId| on.ledger.resource(id).await.unwrap().unwrap().resource;
+    let (mut members, mut alone) = (Vec::new(), Vec::new());
+    for id in [&two, &three] {
+        let member = there(id).await;
+        alone.push(Resource { groups: Vec::new(), ..member.clone() });
+        members.push(member);
+    }
+    for by in ["platform", "bob"] {
+        let refused = [Err(stays(&two, by)), Err(stays(&three, by))];
+        assert_eq!(register(alone.clone(), by).await, refused, "one goes for bob, and one stays");
+        assert_eq!(on.ledger.check_resources(alone.clone(), &actor(by)).await.unwrap(), refused);
+    }
+    assert_eq!(members, [there(&two).await, there(&three).await], "nothing was written");
+    // Nothing of it is bound by another group.
+    let groups = vec!["db-main".into(), "rack-1".into()];
+    let both = Resource { groups, ..members[1].clone() };
+    assert_eq!(register(vec![both], "platform").await, [Ok(())]);
+    assert_eq!(register(vec![members[1].clone()], "platform").await, [Ok(())]);
+    assert_eq!(register(vec![alone[0].clone()], "alice").await, [Ok(())], "somebody else may");
+    assert_eq!(register(vec![alone[1].clone()], "bob").await, [Ok(())], "it is not bob's group any more");
+    assert_eq!(register(members, "alice").await, [Ok(()), Ok(())]);
+    let refused = [Err(stays(&three, "platform"))];
+    assert_eq!(register(vec![alone[1].clone()], "platform").await, refused, "it has no record itself");
+    // Once the record is over, so is that.
+    on.one(first, cancel()).await.unwrap();
+    assert_eq!(on.status(first).await, RecordStatus::Cancelled);
+    assert_eq!(register(alone, "platform").await, [Ok(()), Ok(())]);
     fixture.compare().await.unwrap();
 }
 

@@ -211,6 +211,7 @@ macro_rules! conformance_tests {
             holds_on_a_resource_are_bounded,
             whoever_requested_it_reaches_no_hold_of_anothers,
             whoever_requested_it_takes_it_out_of_no_group,
+            whoever_requested_one_takes_no_other_out_of_its_group,
             holds_on_a_record_are_bounded,
             pauses_are_bounded_and_stop_is_always_possible,
             one_of_a_redundancy_group_goes_at_a_time,

@@ -20,9 +20,9 @@ pub struct Takes {
     pub what: Permission,
 }
 
-/// Whether `new` is of a redundancy group less than `old` is, which is registered.
-pub fn leaves_a_group(old: &Resource, new: &Resource) -> bool {
-    old.groups.iter().any(|group| !new.groups.contains(group))
+/// The redundancy groups of `old`, which is registered, that `new` is not of.
+pub fn groups_left<'a>(old: &'a Resource, new: &'a Resource) -> impl Iterator<Item = &'a String> {
+    old.groups.iter().filter(move |group| !new.groups.contains(group))
 }
 
 /// What it takes to register `new` over what is there under its name, beside registering in both scopes. `catalogue`
@@ -36,7 +36,7 @@ pub fn to_register_over(
     let Some((old, Presence::Registered)) = there else { return Vec::new() };
     let unprotects = old.protected && !new.protected;
     let moves = old.scope != new.scope;
-    let regroups = leaves_a_group(old, new);
+    let regroups = groups_left(old, new).next().is_some();
     // What was reproducible is only guarded better. A credential that is one no more is missed by nobody when it is overdue.
     let reclassifies = old.criticality != new.criticality && old.criticality != Criticality::Reproducible;
     let prioritizes = old.priority != new.priority;

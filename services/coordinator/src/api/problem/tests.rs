@@ -154,6 +154,7 @@ fn what_a_belt_refuses_is_written_down_and_what_is_not_there_is_not() {
             from: "tenants/acme".parse().unwrap(),
             deletion: DeletionId(1),
         },
+        NotDone::StaysInGroup { resource: vm.clone(), group: "db-main".into(), by: "dev".parse().unwrap() },
         NotDone::AlreadyLive { resource: vm.clone(), deletion: DeletionId(1) },
     ] {
         assert!(Refused::from(why.clone()).denied, "{why}");
