@@ -117,9 +117,12 @@ pub(super) async fn decide(
     let part = || doing("counting a decision");
     let seen = ledger.known.seen();
     let found = standing(db).await?;
-    // Else it would take the number of the one that is lost. Of another database the next checkpoint tells: this may stop
-    // something, and so stands.
-    if known::same_ledger(&seen, &found.ledger).is_err() || older(db, &seen, found.mark).await?.is_some() {
+    // Of another database the next checkpoint tells: this may stop something, and so stands.
+    if known::same_ledger(&seen, &found.ledger).is_err() {
+        return Ok(None);
+    }
+    // Else it would take the number of the one that is lost.
+    if older(db, &seen, found.mark).await?.is_some() {
         return Ok(None);
     }
     let row = sqlx::query(RAISE).fetch_one(db).await.map_err(part())?;
