@@ -3,6 +3,8 @@
 //! What follows from what is found is decided by `sexton_model::alarm`; here it is written so that any number of
 //! coordinators raise an alarm once, and tell it once by each route. *At least* once: whoever has it to tell has a lease,
 //! and if it dies, somebody else tells it when that is over.
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
 use serde_json::json;
 use sexton_model::alarm::telling::Open;
@@ -18,7 +20,7 @@ use crate::{LedgerError, Page};
 
 /// Live records that one call looks at.
 pub const WATCHED_MAX: usize = 256;
-/// Restores that are looked at at once, those of the longest cancel: after an outage there are as many as were cancelled, and whoever
+/// Restores that are looked at in one round, those of the longest cancel: after an outage there are as many as were cancelled, and whoever
 /// is called is told of them together.
 pub(crate) const RESTORES_WATCHED: i64 = 1000;
 /// Held jobs that one call reads: the longest ones.
@@ -49,8 +51,18 @@ pub struct WatchedRecord {
 pub struct WatchedPage {
     /// Ascending.
     pub records: Vec<WatchedRecord>,
-    /// Give this as `after` for the next ones; none if these were the last.
-    pub next: Option<DeletionId>,
+    /// Give this for the next ones; none if these were the last.
+    pub next: Option<WatchedFrom>,
+}
+
+/// Where one goes on to look at what may alarm.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WatchedFrom {
+    /// Behind this one.
+    pub after: DeletionId,
+    /// What comes back, behind it. Looked for with the first page alone: whoever looks for those of the longest cancel has to go
+    /// through all that comes back, and after an outage that is as much as was cancelled.
+    pub restoring: Vec<DeletionId>,
 }
 
 /// Jobs that are held: before a stage, or between two steps by a belt that stopped them there.
@@ -116,12 +128,12 @@ pub enum AlarmSeen {
 /// See the module.
 #[async_trait]
 pub trait Alarms: Send + Sync + 'static {
-    /// Live records behind `after` that may alarm, ascending: at most [`WATCHED_MAX`]. Of those that come back, the thousand that were
-    /// cancelled first.
+    /// Live records that may alarm, ascending: at most [`WATCHED_MAX`], the first ones, or those from where a page said. Of those that
+    /// come back, the thousand that were cancelled first, as the first page found them.
     ///
     /// # Errors
     /// If the store cannot be read.
-    async fn watched(&self, after: DeletionId) -> Result<WatchedPage, LedgerError>;
+    async fn watched(&self, from: Option<WatchedFrom>) -> Result<WatchedPage, LedgerError>;
 
     /// Jobs of stages that are due within so many policy days, or under way, counted by scope, stage, plan and day. Looks
     /// at every job that is not over: for a digest.
@@ -333,10 +345,21 @@ pub(crate) fn cancelling() -> i16 {
 /// What stands in an event after which a job is parked, and in no other.
 pub(crate) const PARKED_EVENT: &str = "\"state\":\"parked\"";
 
-/// The page that these make.
-pub(crate) fn page(records: Vec<WatchedRecord>, ids: &[i64]) -> WatchedPage {
-    let next = ids.last().filter(|_| ids.len() >= WATCHED_MAX).map(|id| DeletionId(*id));
-    WatchedPage { records, next }
+/// The ones that are looked at next: of those that were found behind `from`, and what comes back, each once.
+pub(crate) fn merged(found: Vec<i64>, from: &WatchedFrom) -> Vec<i64> {
+    let behind = from.restoring.iter().filter(|id| **id > from.after).map(|id| id.0);
+    let all: BTreeSet<i64> = found.into_iter().chain(behind).collect();
+    all.into_iter().take(WATCHED_MAX).collect()
+}
+
+/// The page that these make, of what was found from there on.
+pub(crate) fn page(records: Vec<WatchedRecord>, ids: &[i64], mut from: WatchedFrom) -> WatchedPage {
+    let Some(last) = ids.last().filter(|_| ids.len() >= WATCHED_MAX) else {
+        return WatchedPage { records, next: None };
+    };
+    from.after = DeletionId(*last);
+    from.restoring.retain(|id| *id > DeletionId(*last));
+    WatchedPage { records, next: Some(from) }
 }
 
 /// A page of alarms, newest first, of which one more than asked for was read.
@@ -345,4 +368,32 @@ pub(crate) fn alarm_page(mut items: Vec<AlarmView>, limit: u32) -> Page<AlarmVie
     items.truncate(limit as usize);
     let next = items.last().filter(|_| more).map(|view| view.standing.id.to_string());
     Page { items, next }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_is_looked_at_once_however_many_pages_there_are() {
+        // Every second one has a date, or is parked; every third one comes back.
+        let last = i64::try_from(WATCHED_MAX).unwrap() * 3;
+        let of = |step: i64| (1..=last).filter(move |id| id % step == 0);
+        let expected: Vec<i64> = (1..=last).filter(|id| id % 2 == 0 || id % 3 == 0).collect();
+        let mut from = WatchedFrom { after: DeletionId(0), restoring: of(3).map(DeletionId).collect() };
+        let (mut seen, mut pages) = (Vec::new(), 0);
+        loop {
+            let found = of(2).filter(|id| *id > from.after.0).take(WATCHED_MAX).collect();
+            let ids = merged(found, &from);
+            assert!(ids.len() <= WATCHED_MAX, "{}", ids.len());
+            let page = page(Vec::new(), &ids, from);
+            (seen, pages) = ([seen, ids].concat(), pages + 1);
+            match page.next {
+                Some(next) => from = next,
+                None => break,
+            }
+            assert!(from.restoring.iter().all(|id| *id > from.after), "{from:?}");
+        }
+        assert_eq!((seen, pages), (expected, 3));
+    }
 }

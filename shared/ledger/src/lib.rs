@@ -73,7 +73,7 @@ use sexton_model::{Actor, DeletionId, Instance, JobId, Kind, ResourceId, Scope, 
 pub use access::{ACCESS_MAX, Access, Revocation};
 pub use alarms::{
     ALARMS_PAGE, AlarmFilter, AlarmSeen, AlarmView, Alarms, Found, HELD_READ, HeldJobs, Noted, WATCHED_MAX,
-    WatchedPage, WatchedRecord, telling_of_alarm, telling_of_digest,
+    WatchedFrom, WatchedPage, WatchedRecord, telling_of_alarm, telling_of_digest,
 };
 pub use archive::{Archive, Ended, StubFilter};
 pub use bounds::{ANNOUNCED_MAX, CREATE_MAX, HASHES_MAX, PULSE_MAX, REGISTER_MAX, RUN_MAX};

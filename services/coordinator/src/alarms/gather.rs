@@ -127,13 +127,13 @@ async fn moment(ledger: &dyn Ledger, rules: Rules) -> Result<Moment, LedgerError
 }
 
 async fn watched(ledger: &dyn Ledger, mut see: impl FnMut(&WatchedRecord)) -> Result<(), LedgerError> {
-    let mut after = DeletionId(0);
+    let mut from = None;
     loop {
-        let page = answered(ledger.watched(after)).await?;
+        let page = answered(ledger.watched(from)).await?;
         page.records.iter().for_each(&mut see);
-        match page.next {
-            Some(next) => after = next,
-            None => return Ok(()),
+        from = page.next;
+        if from.is_none() {
+            return Ok(());
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::keys::Note;
 use crate::rules::text;
 use crate::{
     ALARMS_PAGE, AlarmFilter, AlarmSeen, AlarmView, Alarms, Found, HeldJobs, LedgerError, Noted, Page,
-    WatchedPage,
+    WatchedFrom, WatchedPage,
 };
 
 /// A clock that was set back must not keep everybody from looking.
@@ -66,8 +66,8 @@ const DIGEST: &str = "SELECT body FROM digests WHERE day = $1";
 
 #[async_trait]
 impl Alarms for PgLedger {
-    async fn watched(&self, after: DeletionId) -> Result<WatchedPage, LedgerError> {
-        watched::watched(self, after).await
+    async fn watched(&self, from: Option<WatchedFrom>) -> Result<WatchedPage, LedgerError> {
+        watched::watched(self, from).await
     }
 
     async fn ahead(&self, days: u8) -> Result<Vec<Ahead>, LedgerError> {

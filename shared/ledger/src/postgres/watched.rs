@@ -15,27 +15,27 @@ use super::error::{corrupt, doing};
 use super::records::Digest;
 use super::{PgLedger, SNAPSHOT, find, load};
 use crate::alarms::{self, RESTORES_WATCHED, WATCHED_MAX};
-use crate::{HELD_READ, HeldJobs, LedgerError, WatchedPage, WatchedRecord};
+use crate::{HELD_READ, HeldJobs, LedgerError, WatchedFrom, WatchedPage, WatchedRecord};
 
 /// The first half by the index of what is watched. Locked jobs are few, and read as a whole: in the order of their ids the
 /// planner would walk over all jobs there ever were. They are those that are parked, and announcements (slot 0) of which it was
-/// written down that not everybody could be told; and what comes back, restores (slot 5) and what has an order out yet, in the order in
-/// which they were cancelled, since then the recycle (slot 4) is over: each is looked up, since a join might read all jobs. These are cut
-/// before the page is, so that each page goes by the same ones.
+/// written down that not everybody could be told.
 const WATCHED: &str = "WITH announcing AS MATERIALIZED (SELECT deletion_id FROM jobs WHERE locks AND id % 8 = 0), \
      parked AS MATERIALIZED (SELECT deletion_id FROM jobs WHERE locks AND state = $3 \
        UNION SELECT a.deletion_id FROM announcing a JOIN waivers w ON w.deletion_id = a.deletion_id \
-         WHERE strpos(w.body, '\"claim\":\"untold\"') > 0), \
-     restoring AS MATERIALIZED (SELECT deletion_id FROM jobs WHERE locks AND (id % 8 = 5 OR state = $4)), \
-     cancelled AS MATERIALIZED (SELECT r.deletion_id FROM restoring r \
-       ORDER BY (SELECT c.ended_at FROM jobs c WHERE c.id = r.deletion_id * 8 + 4), r.deletion_id LIMIT $5) \
+         WHERE strpos(w.body, '\"claim\":\"untold\"') > 0) \
      SELECT id FROM ((SELECT r.deletion_id AS id FROM records r JOIN deletions d ON d.id = r.deletion_id \
        WHERE d.live AND r.deletion_id > $1 \
        AND (strpos(r.body, '\"gone_by\":\"') > 0 OR strpos(r.body, '\"criticality\":\"credential\"') > 0) \
        ORDER BY r.deletion_id LIMIT $2) \
-     UNION (SELECT deletion_id FROM parked WHERE deletion_id > $1 ORDER BY deletion_id LIMIT $2) \
-     UNION SELECT deletion_id FROM cancelled WHERE deletion_id > $1) w \
+     UNION (SELECT deletion_id FROM parked WHERE deletion_id > $1 ORDER BY deletion_id LIMIT $2)) w \
      ORDER BY id LIMIT $2";
+/// What comes back: restores (slot 5) and what has an order out yet, in the order in which they were cancelled, since then the recycle
+/// (slot 4) is over: each is looked up, since a join might read all jobs.
+const RESTORING: &str = "WITH restoring AS MATERIALIZED ( \
+       SELECT deletion_id FROM jobs WHERE locks AND (id % 8 = 5 OR state = $1)) \
+     SELECT r.deletion_id FROM restoring r \
+     ORDER BY (SELECT c.ended_at FROM jobs c WHERE c.id = r.deletion_id * 8 + 4), r.deletion_id LIMIT $2";
 const PARKED_AT: &str = "SELECT DISTINCT ON (deletion_id) deletion_id, body FROM audit \
      WHERE deletion_id = ANY($1) AND strpos(body, $2) > 0 ORDER BY deletion_id, seq DESC";
 /// Of what has begun, only what follows is ahead. What is overdue is due today. Three parts, each by an index: of jobs that
@@ -63,19 +63,25 @@ const HELD_BY: &str = "WITH blocked AS MATERIALIZED ( \
        SELECT deletion_id, reason FROM jobs WHERE held UNION ALL SELECT deletion_id, reason FROM blocked) s \
      JOIN deletions d ON d.id = s.deletion_id GROUP BY 1, 2 ORDER BY 1, 2 LIMIT $1";
 
-/// Live records that may alarm, behind `after`.
-pub(super) async fn watched(ledger: &PgLedger, after: DeletionId) -> Result<WatchedPage, LedgerError> {
+/// Live records that may alarm, from there on.
+pub(super) async fn watched(
+    ledger: &PgLedger,
+    from: Option<WatchedFrom>,
+) -> Result<WatchedPage, LedgerError> {
     let part = || doing("looking for what may alarm");
     let mut tx = ledger.pool.begin_with(SNAPSHOT).await.map_err(part())?;
+    let from = match from {
+        Some(from) => from,
+        None => WatchedFrom { after: DeletionId(0), restoring: restoring(&mut tx).await? },
+    };
     let ids: Vec<i64> = sqlx::query_scalar(WATCHED)
-        .bind(after.0)
+        .bind(from.after.0)
         .bind(i64::try_from(WATCHED_MAX).unwrap_or(i64::MAX))
         .bind(alarms::parked())
-        .bind(alarms::cancelling())
-        .bind(RESTORES_WATCHED)
         .fetch_all(&mut *tx)
         .await
         .map_err(part())?;
+    let ids = alarms::merged(ids, &from);
     let mut found = match deletions(&mut tx, ledger, &ids).await {
         Err(error) if error.spoilt() => one_by_one(&mut tx, ledger, &ids).await?,
         other => other?,
@@ -88,7 +94,14 @@ pub(super) async fn watched(ledger: &PgLedger, after: DeletionId) -> Result<Watc
         let deletion = found.remove(&DeletionId(*id))?;
         Some(WatchedRecord { deletion, parked_at: parked_at.get(id).copied() })
     };
-    Ok(alarms::page(ids.iter().filter_map(record).collect(), &ids))
+    Ok(alarms::page(ids.iter().filter_map(record).collect(), &ids, from))
+}
+
+/// What comes back, those of the longest cancel.
+async fn restoring(db: &mut PgConnection) -> Result<Vec<DeletionId>, LedgerError> {
+    let query = sqlx::query_scalar(RESTORING).bind(alarms::cancelling()).bind(RESTORES_WATCHED);
+    let ids: Vec<i64> = query.fetch_all(db).await.map_err(doing("looking for what comes back"))?;
+    Ok(ids.into_iter().map(DeletionId).collect())
 }
 
 /// What is due within so many days, or under way.

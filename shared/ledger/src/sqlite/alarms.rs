@@ -13,7 +13,7 @@ use crate::alarms::{self, Row};
 use crate::rules::text;
 use crate::{
     ALARMS_PAGE, AlarmFilter, AlarmSeen, AlarmView, Alarms, Found, HeldJobs, LedgerError, Noted, Page,
-    WatchedPage,
+    WatchedFrom, WatchedPage,
 };
 
 const OPEN: &str = "SELECT id, owner, raised_at, seen_at, ended_at, body, seen_by FROM alarms \
@@ -245,8 +245,8 @@ impl SqliteLedger {
 
 #[async_trait]
 impl Alarms for SqliteLedger {
-    async fn watched(&self, after: DeletionId) -> Result<WatchedPage, LedgerError> {
-        self.reads.read(move |db| watched::watched(db, after)).await
+    async fn watched(&self, from: Option<WatchedFrom>) -> Result<WatchedPage, LedgerError> {
+        self.reads.read(move |db| watched::watched(db, from)).await
     }
 
     async fn ahead(&self, days: u8) -> Result<Vec<Ahead>, LedgerError> {

@@ -14,12 +14,10 @@ use super::codes::{self, corrupt};
 use super::connection::{Bind, Db, Row, rows, store};
 use super::load::{Bodies, load};
 use crate::alarms::{self, RESTORES_WATCHED, WATCHED_MAX};
-use crate::{HELD_READ, HeldJobs, LedgerError, WatchedPage, WatchedRecord};
+use crate::{HELD_READ, HeldJobs, LedgerError, WatchedFrom, WatchedPage, WatchedRecord};
 
 /// The first half by the index of what is watched: without its name the planner would read every live record. The second one through
-/// the lock's: what is parked, and announcements (slot 0) of which it was written down that not everybody could be told. The third one
-/// too: what comes back, restores (slot 5) and what has an order out yet, in the order in which they were cancelled, since then the
-/// recycle (slot 4) is over. It is cut before the page is, so that each page goes by the same ones.
+/// the lock's: what is parked, and announcements (slot 0) of which it was written down that not everybody could be told.
 pub(super) const WATCHED: &str = "SELECT id FROM ( \
        SELECT id FROM (SELECT r.deletion_id AS id FROM records AS r INDEXED BY records_watched \
          CROSS JOIN deletions AS d ON d.id = r.deletion_id AND d.live WHERE r.deletion_id > ?1 \
@@ -28,11 +26,13 @@ pub(super) const WATCHED: &str = "SELECT id FROM ( \
        UNION SELECT id FROM (SELECT j.deletion_id AS id FROM jobs AS j INDEXED BY the_lock \
          WHERE j.locks AND j.deletion_id > ?1 AND (j.state = ?3 OR (j.id % 8 = 0 AND EXISTS (SELECT 1 FROM waivers AS w \
            WHERE w.deletion_id = j.deletion_id AND instr(w.body, '\"claim\":\"untold\"') > 0))) \
-         ORDER BY j.deletion_id LIMIT ?2) \
-       UNION SELECT id FROM (SELECT j.deletion_id AS id FROM jobs AS j INDEXED BY the_lock \
-         WHERE j.locks AND (j.id % 8 = 5 OR j.state = ?4) \
-         ORDER BY (SELECT c.ended_at FROM jobs AS c WHERE c.id = j.deletion_id * 8 + 4), j.id LIMIT ?5) WHERE id > ?1) \
+         ORDER BY j.deletion_id LIMIT ?2)) \
      ORDER BY id LIMIT ?2";
+/// What comes back: restores (slot 5) and what has an order out yet, in the order in which they were cancelled, since then the recycle
+/// (slot 4) is over.
+pub(super) const RESTORING: &str = "SELECT j.deletion_id FROM jobs AS j INDEXED BY the_lock \
+     WHERE j.locks AND (j.id % 8 = 5 OR j.state = ?1) \
+     ORDER BY (SELECT c.ended_at FROM jobs AS c WHERE c.id = j.deletion_id * 8 + 4), j.id LIMIT ?2";
 const PARKED_AT: &str = "SELECT body FROM audit WHERE deletion_id = ?1 AND instr(body, ?2) > 0 \
      ORDER BY seq DESC LIMIT 1";
 /// Of what has begun, only what follows is ahead. What is overdue is due today. Three parts, each by an index: of jobs that
@@ -59,16 +59,20 @@ pub(super) const HELD_BY: &str = "SELECT r.scope, json_extract(s.reason, '$.by')
        SELECT deletion_id, reason FROM jobs INDEXED BY the_lock WHERE locks AND state = 2 AND queued = 0) AS s \
      CROSS JOIN records AS r ON r.deletion_id = s.deletion_id GROUP BY 1, 2 ORDER BY 1, 2 LIMIT ?";
 
-/// Live records that may alarm, behind `after`.
-pub(super) fn watched(db: &Db, after: DeletionId) -> Result<WatchedPage, LedgerError> {
+/// Live records that may alarm, from there on.
+pub(super) fn watched(db: &Db, from: Option<WatchedFrom>) -> Result<WatchedPage, LedgerError> {
     let doing = "looking for what may alarm";
+    let from = match from {
+        Some(from) => from,
+        None => WatchedFrom { after: DeletionId(0), restoring: restoring(db)? },
+    };
     let mut bind = Bind::default();
-    bind.add(after.0).add(WATCHED_MAX as i64).add(i64::from(alarms::parked()));
-    bind.add(i64::from(alarms::cancelling())).add(RESTORES_WATCHED);
+    bind.add(from.after.0).add(WATCHED_MAX as i64).add(i64::from(alarms::parked()));
     let mut ids: Vec<i64> = Vec::new();
     for row in rows(db, doing, WATCHED, bind)? {
         ids.push(row.try_get(0).map_err(store(doing))?);
     }
+    let ids = alarms::merged(ids, &from);
     let all: Vec<DeletionId> = ids.iter().copied().map(DeletionId).collect();
     let found = match deletions(db, &all) {
         Err(error) if error.spoilt() => one_by_one(db, &all)?,
@@ -80,7 +84,16 @@ pub(super) fn watched(db: &Db, after: DeletionId) -> Result<WatchedPage, LedgerE
         let parked_at = if parked { parked_at(db, deletion.id)? } else { None };
         records.push(WatchedRecord { deletion, parked_at });
     }
-    Ok(alarms::page(records, &ids))
+    Ok(alarms::page(records, &ids, from))
+}
+
+/// What comes back, those of the longest cancel.
+fn restoring(db: &Db) -> Result<Vec<DeletionId>, LedgerError> {
+    let doing = "looking for what comes back";
+    let mut bind = Bind::default();
+    bind.add(i64::from(alarms::cancelling())).add(RESTORES_WATCHED);
+    let id = |row: &Row| row.try_get(0).map(DeletionId).map_err(store(doing));
+    rows(db, doing, RESTORING, bind)?.iter().map(id).collect()
 }
 
 fn deletions(db: &Db, ids: &[DeletionId]) -> Result<BTreeMap<DeletionId, Deletion>, LedgerError> {

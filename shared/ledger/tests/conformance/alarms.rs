@@ -1,7 +1,7 @@
 //! Alarms: found by the page, raised and ended once, told once by whoever claims it; digests kept once a day.
 use sexton_ledger::{
-    AlarmFilter, AlarmSeen, DeletionFilter, Found, NewDeletion, Noted, WATCHED_MAX, WatchedRecord,
-    telling_of_alarm,
+    AlarmFilter, AlarmSeen, DeletionFilter, Found, NewDeletion, Noted, WATCHED_MAX, WatchedFrom,
+    WatchedRecord, telling_of_alarm,
 };
 use sexton_model::alarm::{Alarm, AlarmKind, Phase, Subject, Telling};
 use sexton_model::decide::Event;
@@ -43,14 +43,14 @@ impl Stagehand {
     }
 
     async fn watched(&self) -> Vec<WatchedRecord> {
-        let (mut all, mut after) = (Vec::new(), DeletionId(0));
+        let (mut all, mut from) = (Vec::new(), None);
         loop {
-            let page = self.ledger.watched(after).await.unwrap();
+            let page = self.ledger.watched(from).await.unwrap();
             assert!(page.records.len() <= WATCHED_MAX);
             all.extend(page.records);
-            match page.next {
-                Some(next) => after = next,
-                None => return all,
+            from = page.next;
+            if from.is_none() {
+                return all;
             }
         }
     }
@@ -389,6 +389,11 @@ pub async fn what_comes_back_is_watched_until_it_has(fixture: &dyn Fixture) {
     let decided = on.answer(&order, right_answer(&order)).await.unwrap();
     assert_eq!(on.state(id, Stage::Soft).await, StateName::Cancelled);
     assert_eq!(watched().await, [id], "its restore has begun");
+    // Behind the first page one goes by what that has found.
+    for (restoring, expected) in [(vec![id], 1), (Vec::new(), 0)] {
+        let from = WatchedFrom { after: DeletionId(0), restoring };
+        assert_eq!(on.ledger.watched(Some(from)).await.unwrap().records.len(), expected);
+    }
     on.play_restore(id, decided.dispatch).await;
     assert!(watched().await.is_empty(), "it is back");
 }

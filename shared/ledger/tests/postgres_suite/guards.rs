@@ -212,7 +212,7 @@ async fn alarms(ledger: &dyn Ledger) {
     let told = Ok(sexton_model::alarm::Phase::Raised);
     assert!(ledger.note_telling("alarm/1", "mail", 1, told).await.unwrap());
     ledger.acknowledge_alarm(1, &stage::actor("ops"), "seen").await.unwrap();
-    ledger.watched(sexton_model::DeletionId(0)).await.unwrap();
+    ledger.watched(None).await.unwrap();
     ledger.ahead(7).await.unwrap();
     ledger.held().await.unwrap();
     assert!(ledger.keep_digest("2026-12-01".parse().unwrap(), "{}").await.unwrap());

@@ -41,6 +41,7 @@ async fn what_is_looked_for_is_found_without_touching_all_there_is() {
         ("by what it is held between two steps", watched::HELD_BY, "the_lock"),
         ("what may alarm by its date", watched::WATCHED, "records_watched (deletion_id>?)"),
         ("what may alarm by its state", watched::WATCHED, "the_lock"),
+        ("what comes back", watched::RESTORING, "the_lock"),
         ("deletions of some scopes", below::DELETIONS, "records_by_scope (scope=? AND "),
         ("which scopes of deletions there are", below::DELETIONS, "records_by_scope (scope>? AND scope<?)"),
         ("resources of some scopes", below::RESOURCES, "resources_by_scope (scope=? AND id>?)"),
