@@ -1,4 +1,4 @@
-//! What one coordinator finds and tells: of itself, of a job table that went back in time, and by mail.
+//! What one coordinator finds and tells: of itself, of a job table that went back in time, of what does not come back, and by mail.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -6,21 +6,29 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::NaiveTime;
-use sexton_coordinator::Hindrance;
 use sexton_coordinator::alarms::mail::{Mail, server};
 use sexton_coordinator::alarms::{Alarmer, Options, Route, RouteKind};
+use sexton_coordinator::{Hindrance, Plans};
 use sexton_ledger::sqlite::SqliteLedger;
-use sexton_ledger::{AlarmFilter, Ledger, Limits};
-use sexton_model::alarm::{AlarmKind, Notice, Phase};
+use sexton_ledger::{AlarmFilter, Alive, Decided, Found, Intent, Ledger, Limits, NewDeletion};
+use sexton_model::alarm::{Alarm, AlarmKind, Notice, Phase, Rules, Subject};
 use sexton_model::belts::Policy;
+use sexton_model::decide::Event;
+use sexton_model::deletion::{Due, RecordStatus, Zone};
 use sexton_model::digest::Daily;
+use sexton_model::job::Stage;
+use sexton_model::step::Outcome;
 use sexton_model::time::Day;
+use sexton_model::{DeletionId, JobId};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
 
 async fn ledger(folder: &Path) -> Arc<dyn Ledger> {
-    let options =
-        sexton_ledger::Options { day: Day::Calendar, limits: Limits::default(), policy: Policy::default() };
+    ledger_of(folder, Day::Calendar).await
+}
+
+async fn ledger_of(folder: &Path, day: Day) -> Arc<dyn Ledger> {
+    let options = sexton_ledger::Options { day, limits: Limits::default(), policy: Policy::default() };
     Arc::new(SqliteLedger::open(&folder.join("sexton.db"), options).await.unwrap())
 }
 
@@ -44,14 +52,18 @@ impl Route for Noted {
 }
 
 fn alarmer(name: &str, route: &Arc<Noted>) -> Alarmer {
+    Alarmer::new(options(name, route))
+}
+
+fn options(name: &str, route: &Arc<Noted>) -> Options {
     let last = NaiveTime::from_hms_opt(23, 59, 59).unwrap();
-    Alarmer::new(Options {
+    Options {
         routes: vec![route.clone()],
         name: name.to_owned(),
         round_ms: 0,
         daily: Daily { at: last, zone: chrono_tz::UTC },
         ..Options::default()
-    })
+    }
 }
 
 async fn open(ledger: &dyn Ledger) -> Vec<AlarmKind> {
@@ -118,6 +130,73 @@ async fn a_job_table_that_went_back_is_told_until_it_is_accepted() {
     assert_eq!(open(&*ledger).await, []);
     let review = |phase| (phase, AlarmKind::Review, "the job table".to_owned());
     assert_eq!(*told.0.lock().unwrap(), [review(Phase::Raised), review(Phase::Ended)]);
+}
+
+/// A record that was due at once.
+async fn made(ledger: &dyn Ledger) -> DeletionId {
+    let plans = [("vm.toml", include_str!("looks/vm.toml"))];
+    let plans = Plans::of(&[("dns.toml", include_str!("looks/dns.toml"))], &plans, true).unwrap();
+    let now = ledger.facts().await.unwrap().now;
+    let resource = serde_json::from_value(serde_json::json!({
+        "id": "vm/web01", "scope": "lab", "identity": {"uuid": "1"}, "criticality": "reproducible",
+        "rebuilt": {"on": now.utc().date_naive(), "evidence": "a test"},
+    }))
+    .unwrap();
+    assert_eq!(ledger.register(vec![resource], &"ops".parse().unwrap(), true).await.unwrap(), [Ok(())]);
+    let new = NewDeletion {
+        resource: "vm/web01".parse().unwrap(),
+        due: Due { date: now.utc().date_naive(), zone: Zone("UTC".parse().unwrap()), moment: Some(now) },
+        gone_by: None,
+        by: "ops".parse().unwrap(),
+        reason: "contract ended".into(),
+        plan: plans.of_kind(&"vm".parse().unwrap()).unwrap().clone(),
+    };
+    ledger.create(vec![new]).await.unwrap().remove(0).unwrap()
+}
+
+async fn decided(ledger: &dyn Ledger, deletion: DeletionId, event: Event) -> Decided {
+    ledger.run(vec![Intent { deletion, event }]).await.unwrap().remove(0).unwrap()
+}
+
+/// An order that is out for the first time excuses it, as each step of a restore does once more: of whoever was told before that it
+/// does not come back it is no end.
+#[tokio::test]
+async fn what_does_not_come_back_is_told_once_whatever_order_is_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = ledger_of(folder.path(), Day::Rehearsal { length_ms: 1000 }).await;
+    let alive = Alive { instance: "dns.main".parse().unwrap(), copy: "one".into(), hands: 8, answered: 0 };
+    ledger.pulse(vec![alive]).await.unwrap();
+    let id = made(&*ledger).await;
+    let claim = Event::Claim { job: JobId::of(id, Stage::Announce.index()) };
+    let order = decided(&*ledger, id, claim).await.dispatch.unwrap().spec;
+    decided(&*ledger, id, Event::Cancel { by: "ops".parse().unwrap(), reason: "it is wanted".into() }).await;
+    // Ten minutes are over at once.
+    let told = Arc::<Noted>::default();
+    let rules = Rules { not_back_ms: 0, ..Rules::default() };
+    let alarmer = Alarmer::new(Options { rules, ..options("one", &told) });
+    alarmer.tick(&*ledger, &[]).await.unwrap();
+    assert_eq!(open(&*ledger).await, [], "its order has until its deadline");
+
+    // Somebody has found it in line.
+    let subject = Subject::Deletion { deletion: id, resource: "vm/web01".parse().unwrap() };
+    let scope = Some("lab".parse().unwrap());
+    let alarm = Alarm::new(AlarmKind::NotBack, scope, subject.clone(), "it is not back", "look");
+    let since = ledger.facts().await.unwrap().now;
+    ledger.note_alarms(Found { owner: String::new(), since, hold: vec![alarm] }).await.unwrap();
+    for _ in 0..2 {
+        alarmer.tick(&*ledger, &[]).await.unwrap();
+        assert_eq!(open(&*ledger).await, [AlarmKind::NotBack]);
+    }
+
+    let (job, from, fence) = (order.job, order.instance, order.fence);
+    let outcome = Outcome::failed("no answer");
+    decided(&*ledger, id, Event::Outcome { job, from, fence, outcome }).await;
+    let status = ledger.deletion(id).await.unwrap().unwrap().deletion.status;
+    assert_eq!(status, RecordStatus::Cancelled, "nothing was switched off");
+    alarmer.tick(&*ledger, &[]).await.unwrap();
+    assert_eq!(open(&*ledger).await, []);
+    let once = [Phase::Raised, Phase::Ended].map(|phase| (phase, AlarmKind::NotBack, subject.to_string()));
+    assert_eq!(*told.0.lock().unwrap(), once);
 }
 
 /// Takes mail for everybody but `nobody@…`; what it was given, as it came.

@@ -1,14 +1,15 @@
 //! Alarms: what a person has to know of now, whether or not anybody looks.
 //!
 //! Contract: an alarm follows from facts alone ([`Facts::alarms`], [`of_deletion`]), so it is raised when they begin to
-//! hold and ended when they do not any more; nobody raises or ends one by hand. A person may *acknowledge* one: then it
+//! hold and ended when they do not any more; nobody raises or ends one by hand. Some facts raise none, and only keep one that is
+//! open ([`excused`], [`Holding::keep`]). A person may *acknowledge* one: then it
 //! is told no more for a while, and stays open as long as it holds. What has changed is found by [`compare`], and what is
 //! to be told by which route, and when again, by [`due`].
 //!
 //! A new kind of alarm is one more [`AlarmKind`], with its words, and one more place in [`hold`] that adds it.
 //!
 //! Bounded: many alarms of one kind in one scope are told as one ([`TOGETHER`]), and there are at most [`OPEN_MAX`].
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use schemars::JsonSchema;
@@ -25,7 +26,7 @@ pub mod receipt;
 pub mod telling;
 
 pub use hold::{Facts, Moment, Rules, of_deletion};
-pub use not_back::{NOT_BACK_MS, NotBack, not_back};
+pub use not_back::{NOT_BACK_MS, NotBack, excused, not_back};
 pub use notice::Notice;
 pub use telling::{BackOff, Change, Phase, Telling, compare, due, due_once};
 
@@ -409,9 +410,24 @@ pub struct Holding {
     of: BTreeMap<(AlarmKind, Option<Scope>), (usize, Vec<Alarm>)>,
     /// Of more kinds and scopes than are told apart.
     beyond: usize,
+    /// Keys of those that are open.
+    open: BTreeSet<String>,
 }
 
 impl Holding {
+    /// None yet, beside these, which are open.
+    pub fn beside<'a>(open: impl IntoIterator<Item = &'a Alarm>) -> Self {
+        Self { open: open.into_iter().map(Alarm::key).collect(), ..Self::default() }
+    }
+
+    /// One more if it is open, by itself or together with others of its kind and scope: it raises none.
+    pub fn keep(&mut self, alarm: Alarm) {
+        let together = Alarm { subject: all_of(alarm.scope.as_ref()), ..alarm.clone() };
+        if [&alarm, &together].into_iter().any(|one| self.open.contains(&one.key())) {
+            self.add(alarm);
+        }
+    }
+
     /// One more.
     pub fn add(&mut self, alarm: Alarm) {
         let key = (alarm.kind, alarm.scope.clone());
@@ -428,7 +444,7 @@ impl Holding {
 
     /// All of them, each or together, the worst first.
     pub fn finish(self) -> Vec<Alarm> {
-        let Self { of, beyond } = self;
+        let Self { of, beyond, .. } = self;
         let mut all: Vec<Alarm> = Vec::new();
         for ((kind, scope), (count, first)) in of {
             match count > TOGETHER {
@@ -458,8 +474,13 @@ fn together(kind: AlarmKind, scope: Option<Scope>, count: usize, first: &[Alarm]
     let place = scope.as_ref().map(|scope| format!(" in {scope}")).unwrap_or_default();
     let text =
         format!("{count} {}{place}: {} and {} more", kind.many(), named.join(", "), count - named.len());
-    let subject = scope.clone().map_or(Subject::Ledger, |scope| Subject::Scope { scope });
+    let subject = all_of(scope.as_ref());
     Alarm::new(kind, scope, subject, text, format!("all of them: {}", kind.list()))
+}
+
+/// What many are told of as one.
+fn all_of(scope: Option<&Scope>) -> Subject {
+    scope.map_or(Subject::Ledger, |scope| Subject::Scope { scope: scope.clone() })
 }
 
 #[cfg(test)]

@@ -296,12 +296,11 @@ async fn what_was_cancelled_and_is_not_back_is_told() {
     })
     .await;
     let over = (Phase::Ended, subject());
-    until("both are told that it is back", async || {
-        [on_call.by_webhook(AlarmKind::NotBack), on_call.by_command(AlarmKind::NotBack)]
-            .iter()
-            .all(|told| told.contains(&over))
-    })
-    .await;
+    let told = || [on_call.by_webhook(AlarmKind::NotBack), on_call.by_command(AlarmKind::NotBack)];
+    until("both are told that it is back", async || told().iter().all(|told| told.contains(&over))).await;
+    // Of none of the steps in between: each was out for the first time once.
+    let once = vec![(Phase::Raised, subject()), over.clone()];
+    assert_eq!(told(), [once.clone(), once]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,7 +5,7 @@ use chrono::NaiveDate;
 use sexton_ledger::{ALARMS_PAGE, AlarmFilter, BatchRow, Ledger, LedgerError, WatchedRecord};
 use sexton_model::access::Extent;
 use sexton_model::alarm::hold::BatchFact;
-use sexton_model::alarm::{Alarm, Facts, Holding, Moment, Rules, Standing, TOGETHER, of_deletion};
+use sexton_model::alarm::{Alarm, Facts, Holding, Moment, Rules, Standing, TOGETHER, excused, of_deletion};
 use sexton_model::belts::census::daily::{self, Missed};
 use sexton_model::belts::census::{self, foreign};
 use sexton_model::belts::one_shot::OneShot;
@@ -32,11 +32,16 @@ pub async fn alarms(ledger: &dyn Ledger, rules: Rules) -> Result<Vec<Alarm>, Led
         drills: answered(ledger.drills()).await?,
         lapses: census::lapses(&latest, &policy.census.take, at.day, at.now),
     };
-    let mut holding = Holding::default();
+    // Two that look at once may not see each other's: then one that is kept is raised anew.
+    let open = open(ledger).await?;
+    let mut holding = Holding::beside(open.iter().map(|standing| &standing.alarm));
     facts.alarms(at.now, &mut holding);
     watched(ledger, |record| {
         for alarm in of_deletion(&record.deletion, record.parked_at, &at) {
             holding.add(alarm);
+        }
+        if let Some(alarm) = excused(&record.deletion, &at) {
+            holding.keep(alarm);
         }
     })
     .await?;

@@ -432,7 +432,7 @@ pub fn of_deletion(d: &Deletion, parked_at: Option<Timestamp>, at: &Moment) -> V
         }
     }
     if let Some(late) = late {
-        add(AlarmKind::NotBack, late.text(d), late.way_on(d));
+        alarms.push(late.alarm(d));
     }
     alarms
 }

@@ -1,5 +1,6 @@
 //! A cancel that does not bring back what it promises: within minutes, and whatever keeps it.
 use crate::alarm::hold::Moment;
+use crate::alarm::{Alarm, AlarmKind, Subject};
 use crate::deletion::{Deletion, RecordStatus};
 use crate::drill;
 use crate::job::{Job, JobKind, JobState};
@@ -21,6 +22,18 @@ pub struct NotBack<'d> {
 /// restore waits for that. An order that is out for the first time, and has not reached its deadline, is within its time; one that was
 /// given in vain before is not. A drill says by itself what came of it.
 pub fn not_back<'d>(d: &'d Deletion, at: &Moment) -> Option<NotBack<'d>> {
+    late(d, at).filter(|late| !within_its_time(late.job, at.now))
+}
+
+/// The alarm of what is late, and excused by an order that is within its time: raised by nobody, and ended by nobody where it is open
+/// ([`Holding::keep`](crate::alarm::Holding::keep)). Each step of a restore begins with an order that is out for the first time: nothing
+/// is back because of it, and whoever was called would hear that it is over, and of the next alarm a moment later.
+pub fn excused(d: &Deletion, at: &Moment) -> Option<Alarm> {
+    late(d, at).filter(|late| within_its_time(late.job, at.now)).map(|late| late.alarm(d))
+}
+
+/// What was cancelled so long ago that it has to be excused.
+fn late<'d>(d: &'d Deletion, at: &Moment) -> Option<NotBack<'d>> {
     if d.status != RecordStatus::Restoring || drill::is_drill(d) {
         return None;
     }
@@ -29,7 +42,7 @@ pub fn not_back<'d>(d: &'d Deletion, at: &Moment) -> Option<NotBack<'d>> {
     let stages = d.jobs.iter().filter(|job| job.kind != JobKind::Restore);
     let quiet = stages.map(|job| job.quiet_after).max().unwrap_or_default();
     let late = at.now >= since.max(quiet).plus_ms(at.rules.not_back_ms);
-    (late && !within_its_time(job, at.now)).then_some(NotBack { job, since })
+    late.then_some(NotBack { job, since })
 }
 
 /// A cancel ends at once every job that has not begun; whatever can still be cancelled has some, behind the end of cancel.
@@ -59,14 +72,21 @@ impl NotBack<'_> {
         }
     }
 
+    /// That it is not back.
+    pub(super) fn alarm(&self, d: &Deletion) -> Alarm {
+        let (resource, scope) = (d.record.resource.id.clone(), d.record.resource.scope.clone());
+        let subject = Subject::Deletion { deletion: d.id, resource };
+        Alarm::new(AlarmKind::NotBack, Some(scope), subject, self.text(d), self.way_on(d))
+    }
+
     /// What is the matter.
-    pub(super) fn text(&self, d: &Deletion) -> String {
+    fn text(&self, d: &Deletion) -> String {
         let (resource, since) = (&d.record.resource.id, self.since);
         format!("{resource} was cancelled at {since}, and is not back: {}", self.why(d))
     }
 
     /// What to do about it. Nobody tries again what is parked but who says so.
-    pub(super) fn way_on(&self, d: &Deletion) -> String {
+    fn way_on(&self, d: &Deletion) -> String {
         let id = d.id;
         let bring = format!("bring {} back by hand if it cannot wait", d.record.resource.id);
         if matches!(self.job.state, JobState::Parked { .. }) {

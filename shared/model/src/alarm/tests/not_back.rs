@@ -1,5 +1,6 @@
 //! What was cancelled, and does not come back.
 use super::*;
+use crate::alarm::telling::Open;
 use crate::drill;
 use crate::id::JobId;
 use crate::job::{Job, JobKind, Out, Phase};
@@ -105,4 +106,44 @@ fn what_nobody_cancelled_and_what_a_drill_brings_back_does_not_alarm_so() {
     let rules = Rules { not_back_ms: 0, ..Rules::default() };
     let soon = of_deletion(&restoring(since, stands()), None, &Moment { rules, ..at(since) });
     assert_eq!(soon.len(), 1, "sooner, if that is so said");
+}
+
+/// Each step begins with an order that is out for the first time: nobody is told because of it that it is over, and a moment later that
+/// it is not.
+#[test]
+fn what_has_alarmed_is_not_over_before_it_is_back() {
+    let since = on("2026-12-11");
+    let late = since.plus_ms(10 * 60_000);
+    let mut d = restoring(since, JobState::Ready { since, blocked: None });
+    let raised = of_deletion(&d, None, &at(late));
+    assert_eq!(
+        (raised.len(), excused(&d, &at(late))),
+        (1, None),
+        "it stands in line, and nothing excuses it"
+    );
+    let many =
+        [Alarm { subject: Subject::Scope { scope: raised[0].scope.clone().unwrap() }, ..raised[0].clone() }];
+    let others = [Alarm { kind: AlarmKind::Parked, ..raised[0].clone() }];
+    for cursor in [0, 1] {
+        (restore(&mut d).cursor, restore(&mut d).state) =
+            (cursor, JobState::Running(out_until(late.plus_ms(60_000))));
+        assert_eq!(kinds(&d, None, late), [], "{cursor}: it raises none");
+        let held = |open: &[Alarm]| -> Vec<String> {
+            let mut holding = Holding::beside(open);
+            if let Some(alarm) = excused(&d, &at(late)) {
+                holding.keep(alarm);
+            }
+            holding.finish().iter().map(Alarm::key).collect()
+        };
+        assert_eq!(held(&raised), ["not_back/d-1"], "{cursor}: it is told of");
+        assert_eq!(held(&many), ["not_back/d-1"], "{cursor}: it is one of many that are told of together");
+        assert!(held(&others).is_empty() && held(&[]).is_empty(), "{cursor}: nobody was told of it");
+        let open = Open { id: 7, alarm: raised[0].clone(), owner: String::new(), seen_at: late };
+        let kept = excused(&d, &at(late)).into_iter().collect();
+        let change = compare(&[open], kept, "", late);
+        assert!(change.raise.is_empty() && change.end.is_empty(), "{cursor}: {change:?}");
+    }
+    assert_eq!(excused(&d, &at(Timestamp(late.0 - 1))), None, "nothing is late yet");
+    d.status = RecordStatus::Cancelled;
+    assert_eq!(excused(&d, &at(late)), None, "it is back");
 }
