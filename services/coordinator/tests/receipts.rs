@@ -83,9 +83,21 @@ impl Site {
 
     /// Go through the stages, up to this one.
     async fn to(&self, engine: &Engine, id: DeletionId, last: Stage) {
+        self.all_to(engine, &[id], last).await;
+    }
+
+    /// The same of several.
+    async fn all_to(&self, engine: &Engine, ids: &[DeletionId], last: Stage) {
         for stage in Stage::ALL.into_iter().filter(|stage| *stage <= last) {
-            let claim = || Intent { deletion: id, event: Event::Claim { job: JobId::of(id, stage.index()) } };
-            while engine.run(vec![claim()]).await.unwrap().remove(0).is_err() {
+            let claim = |id: &DeletionId| {
+                let job = JobId::of(*id, stage.index());
+                Intent { deletion: *id, event: Event::Claim { job } }
+            };
+            let mut left = ids.to_vec();
+            while !left.is_empty() {
+                let done = engine.run(left.iter().map(claim).collect()).await.unwrap();
+                left =
+                    left.into_iter().zip(done).filter(|(_, done)| done.is_err()).map(|(id, _)| id).collect();
                 tokio::task::yield_now().await;
             }
         }
@@ -283,4 +295,36 @@ async fn what_has_no_receipt_is_an_alarm_until_it_has_one() {
     site.round_of(&anew).await;
     again.say_lacking(&*site.ledger, &anew).await.unwrap();
     assert_eq!(site.open().await, []);
+}
+
+/// What nobody asks about is settled by the round.
+#[tokio::test]
+async fn of_many_purges_without_a_receipt_it_is_asked_of_a_hundred_each_time() {
+    let (site, mut ids) = (Site::new().await, Vec::new());
+    for number in 0..101 {
+        ids.push(site.made(&format!("vm{number:03}")).await);
+    }
+    site.all_to(&*site.engine().await, &ids, Stage::Purge).await;
+    site.alter("DROP TRIGGER audit_keeps_events");
+    let rewrite = |from: &str, to: &str| {
+        site.alter(&format!("UPDATE audit SET body = replace(body, '{from}', '{to}') WHERE seq = 1"));
+    };
+    rewrite("\"by\":\"", "\"by\":\"x");
+    let due = notary::Due::default();
+    site.round_of(&due).await;
+    assert_eq!(due.lacking().unwrap().into_keys().collect::<Vec<_>>(), ids);
+    alarmer("one").say_lacking(&*site.ledger, &due).await.unwrap();
+    let keys = async || site.open().await.iter().map(Alarm::key).collect::<Vec<_>>();
+    assert_eq!(keys().await, ["no_receipt/scope/lab"]);
+
+    // It is put right, another one has signed all of them, and nobody has said anything for a while.
+    rewrite("\"by\":\"x", "\"by\":\"");
+    site.round().await;
+    alarmer("one").say_lacking(&*site.ledger, &due).await.unwrap();
+    let last = ids.pop().unwrap();
+    assert_eq!(due.lacking().unwrap().into_keys().collect::<Vec<_>>(), [last]);
+    assert_eq!(keys().await, [format!("no_receipt/{last}")]);
+    site.round_of(&due).await;
+    alarmer("one").say_lacking(&*site.ledger, &due).await.unwrap();
+    assert_eq!((due.lacking().unwrap().len(), keys().await.len()), (0, 0));
 }

@@ -2,7 +2,7 @@
 //!
 //! Each says it by a name of its own for that, since it knows of it otherwise than of its other troubles: by a round over all records,
 //! which an attester goes through at its start and then as often as heads are signed. Until the first one is over nothing is said, so
-//! a restart ends no alarm that still holds. Of several coordinators that find the same the alarm is one, since it is about the record.
+//! a restart ends no alarm that still holds; and what was said before is believed for a day of such silence. Of several coordinators that find the same the alarm is one, since it is about the record.
 use std::collections::BTreeSet;
 use std::sync::PoisonError;
 use std::time::Instant;
@@ -13,6 +13,10 @@ use sexton_model::alarm::Holding;
 
 use super::{Alarmer, Said, answered, log};
 use crate::notary::Due;
+
+/// Purges of which one asks at once whether they have a receipt by now, or are not there any more: each is two questions, and as many
+/// as are remembered would be two thousand a minute. The round settles the others.
+const ASKED_MAX: usize = 100;
 
 impl Alarmer {
     /// Note what `due` has found, unless that was said lately.
@@ -27,10 +31,8 @@ impl Alarmer {
         }
         let since = answered(ledger.facts()).await?.now;
         let (mut holding, mut holds) = (Holding::default(), BTreeSet::new());
-        for (id, alarm) in lacking {
-            // Another coordinator may have signed it since, and an archive may have taken it with its receipt.
-            let signed = answered(ledger.receipt(id)).await?.is_some();
-            if signed || answered(ledger.stub(id)).await?.is_some() {
+        for (number, (id, alarm)) in lacking.into_iter().enumerate() {
+            if number < ASKED_MAX && settled(ledger, id).await? {
                 due.settled([id]);
             } else {
                 holding.add(alarm);
@@ -43,4 +45,9 @@ impl Alarmer {
         *self.said_lacking.lock().unwrap_or_else(PoisonError::into_inner) = said;
         Ok(())
     }
+}
+
+/// Whether another coordinator has signed it since, or an archive has taken it with its receipt.
+async fn settled(ledger: &dyn Ledger, id: DeletionId) -> Result<bool, LedgerError> {
+    Ok(answered(ledger.receipt(id)).await?.is_some() || answered(ledger.stub(id)).await?.is_some())
 }

@@ -4,13 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::alarm::{ACKNOWLEDGED_MS, Alarm, Standing};
+use crate::alarm::{ACKNOWLEDGED_MS, Alarm, AlarmKind, Standing};
 use crate::time::Timestamp;
 
 /// An alarm that still holds is told again after so many milliseconds: a day.
 pub const AGAIN_MS: u64 = 24 * 3_600_000;
 /// What one process says of itself is believed for so long, in milliseconds: then that process is gone.
 pub const OWNER_SILENT_MS: u64 = 10 * 60_000;
+/// What it says of purges without a receipt is believed longer, in milliseconds: a day. One that was started anew knows of none before
+/// it has gone through all records, which takes as long as there are many, and does not begin under a review.
+pub const NO_RECEIPT_SILENT_MS: u64 = 24 * 3_600_000;
 
 /// How long a route that has failed is left alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,7 +129,7 @@ pub struct Change {
 }
 
 /// Compare what `owner` finds to hold with what is open. What is of other owners is left alone, unless it is looked at for
-/// the job table and its own process has said nothing for long.
+/// the job table and its own process has said nothing for long ([`OWNER_SILENT_MS`], [`NO_RECEIPT_SILENT_MS`]).
 pub fn compare(open: &[Open], hold: Vec<Alarm>, owner: &str, now: Timestamp) -> Change {
     let there: BTreeMap<String, &Open> = open.iter().map(|open| (open.alarm.key(), open)).collect();
     let mut change = Change::default();
@@ -144,11 +147,16 @@ pub fn compare(open: &[Open], hold: Vec<Alarm>, owner: &str, now: Timestamp) -> 
     }
     for (key, open) in there {
         let own = open.owner == owner && !found.contains(&key);
-        let left =
-            owner.is_empty() && !open.owner.is_empty() && now.ms_since(open.seen_at) >= OWNER_SILENT_MS;
+        let silent = now.ms_since(open.seen_at) >= believed_ms(open.alarm.kind);
+        let left = owner.is_empty() && !open.owner.is_empty() && silent;
         if own || left {
             change.end.push(open.id);
         }
     }
     change
+}
+
+/// How long what a process says is believed while it says nothing, in milliseconds.
+fn believed_ms(kind: AlarmKind) -> u64 {
+    if kind == AlarmKind::NoReceipt { NO_RECEIPT_SILENT_MS } else { OWNER_SILENT_MS }
 }

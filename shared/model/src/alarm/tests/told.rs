@@ -1,6 +1,6 @@
 //! What is raised, what ends, and who is told of it when.
 use super::*;
-use crate::alarm::telling::{AGAIN_MS, OWNER_SILENT_MS, Open};
+use crate::alarm::telling::{AGAIN_MS, NO_RECEIPT_SILENT_MS, OWNER_SILENT_MS, Open};
 
 fn open(id: i64, alarm: Alarm, owner: &str, seen_at: Timestamp) -> Open {
     Open { id, alarm, owner: owner.into(), seen_at }
@@ -30,6 +30,26 @@ fn what_a_process_says_of_itself_is_ended_by_itself_or_when_it_is_silent() {
     assert_eq!(compare(&there, vec![], "a", soon).end, [1], "of itself alone");
     assert_eq!(compare(&there, vec![mine.clone()], "a", late).again, [(1, mine)], "it says that it lives");
     assert_eq!(compare(&there, vec![], "", late).end, [1, 2]);
+}
+
+/// Whoever was started anew says nothing of them before it has gone through all records.
+#[test]
+fn a_purge_without_a_receipt_is_not_forgotten_within_minutes_of_silence() {
+    let whose = Some(("vm/web01".parse().unwrap(), "a".parse().unwrap()));
+    let lacks = receipt::lacking(DeletionId(1), whose, "its audit chain is broken");
+    let there = [
+        open(1, lacks, "a (receipts)", Timestamp(0)),
+        open(2, hold::orders_stopped("a", 60), "a", Timestamp(0)),
+    ];
+    let ended = |owner: &str, ms: u64| compare(&there, vec![], owner, Timestamp(0).plus_ms(ms)).end;
+    for (what, owner, ms, expected) in [
+        ("what else it said of itself is not believed any more", "", OWNER_SILENT_MS, vec![2]),
+        ("it has a day", "", NO_RECEIPT_SILENT_MS - 1, vec![2]),
+        ("and no longer", "", NO_RECEIPT_SILENT_MS, vec![1, 2]),
+        ("it says by itself when it is over", "a (receipts)", 0, vec![1]),
+    ] {
+        assert_eq!(ended(owner, ms), expected, "{what}");
+    }
 }
 
 fn standing(ended: bool, seen: Option<u64>) -> Standing {
