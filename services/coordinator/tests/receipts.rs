@@ -278,7 +278,7 @@ async fn what_has_no_receipt_is_an_alarm_until_it_has_one() {
     assert_eq!(anew.lacking(), None);
     again.say_lacking(&*site.ledger, &anew).await.unwrap();
     again.tick(&*site.ledger, &[]).await.unwrap();
-    assert_eq!(site.open().await, [alarm.clone()]);
+    assert_eq!(site.open().await, std::slice::from_ref(&alarm));
     site.round_of(&anew).await;
     again.say_lacking(&*site.ledger, &anew).await.unwrap();
     // Whoever finds the same finds one.

@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use chrono::NaiveDate;
 use sexton_model::alarm::{Acknowledged, Alarm, KEPT_MS, Phase, Telling};
 use sexton_model::digest::{Ahead, KEPT_DAYS};
-use sexton_model::{Actor, DeletionId, Timestamp};
+use sexton_model::{Actor, Timestamp};
 use sqlx::Row as _;
 use sqlx::postgres::{PgConnection, PgRow};
 

@@ -3,7 +3,7 @@ use async_trait::async_trait;
 use chrono::NaiveDate;
 use sexton_model::alarm::{Acknowledged, KEPT_MS, Phase, Telling};
 use sexton_model::digest::{Ahead, KEPT_DAYS};
-use sexton_model::{Actor, DeletionId, Timestamp};
+use sexton_model::{Actor, Timestamp};
 
 use super::connection::{Bind, Db, Row as Stored, change_one, execute, row, rows, store};
 use super::pausing::link;
