@@ -199,10 +199,9 @@ impl Beside<'_> {
         if taken.newly_missing == 0 {
             return ToPause::default();
         }
-        ToPause {
-            scope: self.many_in_scope(taken, found_by),
-            everywhere: self.many_everywhere(taken, found_by),
-        }
+        let scope = self.many_in_scope(taken, found_by);
+        let everywhere = self.many_everywhere(taken, found_by, scope.is_some());
+        ToPause { scope, everywhere }
     }
 
     fn many_in_scope(&self, taken: &Taken, found_by: &str) -> Option<(PauseSelector, String)> {
@@ -219,16 +218,23 @@ impl Beside<'_> {
         })
     }
 
-    /// Of one scope alone its own pause is enough, and of what stands still already nothing more is to be paused: what is found
-    /// meanwhile counts once that is lifted.
-    fn many_everywhere(&self, taken: &Taken, found_by: &str) -> Option<(PauseSelector, String)> {
+    /// Of one scope alone its own pause is enough, also one that this census leads to (`its_own`), and of what stands still already
+    /// nothing more is to be paused: what is found meanwhile counts once that is lifted.
+    fn many_everywhere(
+        &self,
+        taken: &Taken,
+        found_by: &str,
+        its_own: bool,
+    ) -> Option<(PauseSelector, String)> {
         let budgets = self.policy.budgets(self.day);
         let most = budgets.by_others_everywhere(&taken.scope, &taken.kind, &self.population);
-        let standing = |scope: &Scope| {
-            self.paused(&all_of(scope)).then(|| budgets.by_others(scope, &taken.kind, &self.population))
+        let paused = |scope: &Scope| self.paused(&all_of(scope));
+        let most_of = |scope: &Scope| {
+            let stands = paused(scope) || (its_own && *scope == taken.scope);
+            stands.then(|| budgets.by_others(scope, &taken.kind, &self.population))
         };
-        let GoneEverywhere { largest, all } =
-            gone_everywhere(taken, (self.of_kind.as_slice(), self.refused.as_slice()), standing);
+        let found = (self.of_kind.as_slice(), self.refused.as_slice());
+        let GoneEverywhere { largest, all } = gone_everywhere(taken, found, paused, most_of);
         let covers = PauseSelector { kind: Some(taken.kind.clone()), ..PauseSelector::default() };
         (all > most && all > largest && !self.paused(&covers)).then(|| {
             let reason = format!(

@@ -412,6 +412,8 @@ pub struct Holding {
     beyond: usize,
     /// Keys of those that are open.
     open: BTreeSet<String>,
+    /// Those of which many are told of as one, and some hold by that alone.
+    as_one: BTreeSet<(AlarmKind, Option<Scope>)>,
 }
 
 impl Holding {
@@ -420,12 +422,16 @@ impl Holding {
         Self { open: open.into_iter().map(Alarm::key).collect(), ..Self::default() }
     }
 
-    /// One more if it is open, by itself or together with others of its kind and scope: it raises none.
+    /// One more if it is open, by itself or together with others of its kind and scope: it raises none. What is told of together
+    /// stays so: or all would be told of one by one as soon as they are fewer, just when they are on their way back.
     pub fn keep(&mut self, alarm: Alarm) {
-        let together = Alarm { subject: all_of(alarm.scope.as_ref()), ..alarm.clone() };
-        if [&alarm, &together].into_iter().any(|one| self.open.contains(&one.key())) {
-            self.add(alarm);
+        let as_one = Alarm { subject: all_of(alarm.scope.as_ref()), ..alarm.clone() };
+        if self.open.contains(&as_one.key()) {
+            self.as_one.insert((alarm.kind, alarm.scope.clone()));
+        } else if !self.open.contains(&alarm.key()) {
+            return;
         }
+        self.add(alarm);
     }
 
     /// One more.
@@ -444,12 +450,12 @@ impl Holding {
 
     /// All of them, each or together, the worst first.
     pub fn finish(self) -> Vec<Alarm> {
-        let Self { of, beyond, .. } = self;
+        let Self { of, beyond, as_one, .. } = self;
         let mut all: Vec<Alarm> = Vec::new();
-        for ((kind, scope), (count, first)) in of {
-            match count > TOGETHER {
+        for (key, (count, first)) in of {
+            match count > TOGETHER || as_one.contains(&key) {
                 false => all.extend(first),
-                true => all.push(together(kind, scope, count, &first)),
+                true => all.push(together(key.0, key.1, count, &first)),
             }
         }
         all.sort_by_key(|alarm| (std::cmp::Reverse(alarm.severity), alarm.kind));
@@ -472,8 +478,11 @@ impl Holding {
 fn together(kind: AlarmKind, scope: Option<Scope>, count: usize, first: &[Alarm]) -> Alarm {
     let named: Vec<String> = first.iter().take(NAMED).map(|alarm| alarm.subject.to_string()).collect();
     let place = scope.as_ref().map(|scope| format!(" in {scope}")).unwrap_or_default();
-    let text =
-        format!("{count} {}{place}: {} and {} more", kind.many(), named.join(", "), count - named.len());
+    let more = match count - named.len() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let text = format!("{count} {}{place}: {}{more}", kind.many(), named.join(", "));
     let subject = all_of(scope.as_ref());
     Alarm::new(kind, scope, subject, text, format!("all of them: {}", kind.list()))
 }

@@ -99,9 +99,10 @@ pub async fn few_deletions_by_others_in_each_of_many_scopes_pause_their_kind(fix
     assert_eq!(on.ledger.verify_chains(None, 10).await.unwrap().broken, []);
 }
 
-/// What one scope has lost alone stops that one.
+/// What one scope has lost alone stops that one, also if one of another is gone besides.
 pub async fn many_deletions_by_others_in_one_scope_pause_no_other(fixture: &dyn Fixture) {
     let on = Stagehand::of_many_scopes(fixture).await;
+    assert!(!on.without("b", 1, true).await.unwrap().has_paused());
     let all = on.without("a", 4, true).await.unwrap();
     assert_eq!((all.paused.is_some(), all.paused_everywhere), (true, None), "more than in all may go");
     assert!(on.ledger.resume(all.paused.unwrap(), &actor("ops"), None).await.unwrap().unwrap());

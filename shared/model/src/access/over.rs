@@ -4,7 +4,7 @@
 //! registers it *again* takes it out from under no belt without the role for that: its protection, the scope whose
 //! ceilings, budgets, pauses and tokens decide about it, the groups of which never two go at once, how dangerous it is to
 //! delete or to forget, and whoever is to be told. To add to what guards it takes nothing more. Who is restored first is
-//! no platform's matter while it is being restored: a registration that states no priority leaves it.
+//! no platform's matter while it is being restored: a registration by whoever is no operator leaves it.
 use serde_json::Value;
 
 use super::Permission;

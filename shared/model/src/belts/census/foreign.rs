@@ -55,12 +55,13 @@ pub struct GoneEverywhere {
 /// refused. A census of a scope and one around it may miss the same ones: of these the larger number counts, and never the sum.
 ///
 /// Those that a pause of all scopes has told of are not counted again, nor those that one of their scope has told of, unless it
-/// still stands: then nobody has said that they are known. But whoever has one scope paused stops no other by it: such a scope adds
-/// no more than `standing` says that it may lose without being paused.
+/// still stands (`paused`): then nobody has said that they are known. But whoever has one scope paused stops no other by it: of which
+/// `most` says so, it and those below it add no more together.
 pub fn gone_everywhere(
     taken: &Taken,
     (of_kind, refused): (&[Taken], &[Latest]),
-    standing: impl Fn(&Scope) -> Option<u64>,
+    paused: impl Fn(&Scope) -> bool,
+    most: impl Fn(&Scope) -> Option<u64>,
 ) -> GoneEverywhere {
     let mut told_at = None;
     let mut known: BTreeSet<&str> = BTreeSet::new();
@@ -71,7 +72,7 @@ pub fn gone_everywhere(
             told_at = Some(earlier.accepted_at);
             break;
         }
-        if earlier.told && standing(&earlier.scope).is_none() {
+        if earlier.told && !paused(&earlier.scope) {
             known.insert(earlier.scope.as_str());
         }
         if !known.contains(earlier.scope.as_str()) {
@@ -87,21 +88,26 @@ pub fn gone_everywhere(
         let (_, sum) = gone.entry(scope.as_str()).or_insert((scope, 0));
         *sum = sum.saturating_add(many);
     }
-    for (scope, sum) in gone.values_mut() {
-        *sum = standing(scope).map_or(*sum, |most| most.min(*sum));
-    }
-    let largest = gone.values().map(|(_, sum)| *sum).max().unwrap_or(0);
-    GoneEverywhere { largest, all: each_once(&gone) }
+    let own = |(scope, sum): &(&Scope, u64)| most(scope).map_or(*sum, |most| most.min(*sum));
+    GoneEverywhere { largest: gone.values().map(own).max().unwrap_or(0), all: each_once(&gone, most) }
 }
 
-/// How many there are at the least: of a scope as many as its own censuses say, or those of the scopes below it together.
-fn each_once(gone: &BTreeMap<&str, (&Scope, u64)>) -> u64 {
+/// How many there are at the least: of a scope as many as its own censuses say, or those of the scopes below it together, and no
+/// more than may count of it.
+fn each_once(gone: &BTreeMap<&str, (&Scope, u64)>, most: impl Fn(&Scope) -> Option<u64>) -> u64 {
+    let around = gone.values().flat_map(|(scope, _)| scope.around().skip(1));
+    let around: Vec<Scope> = around.filter_map(|outer| outer.parse().ok()).collect();
+    let mut gone: BTreeMap<&str, (&Scope, u64)> = gone.clone();
+    for outer in around.iter().filter(|outer| most(outer).is_some()) {
+        gone.entry(outer.as_str()).or_insert((outer, 0));
+    }
     let mut narrowest_first: Vec<(&Scope, u64)> = gone.values().copied().collect();
     narrowest_first.sort_by_key(|(scope, _)| Reverse(scope.as_str().len()));
     let mut below: BTreeMap<&str, u64> = BTreeMap::new();
     let mut all: u64 = 0;
     for (scope, own) in narrowest_first {
         let many = own.max(below.get(scope.as_str()).copied().unwrap_or(0));
+        let many = most(scope).map_or(many, |most| most.min(many));
         match scope.around().skip(1).find(|outer| gone.contains_key(outer)) {
             Some(outer) => {
                 let sum = below.entry(outer).or_default();
@@ -198,8 +204,9 @@ mod tests {
     /// By the last of these, the scopes of which a pause stands and each of which may lose ten, and what was refused.
     fn everywhere(all: &[Taken], standing: &[&str], refused: &[Latest]) -> (u64, u64) {
         let (last, before) = all.split_last().unwrap();
-        let standing = |scope: &Scope| standing.contains(&scope.as_str()).then_some(10);
-        let GoneEverywhere { largest, all } = gone_everywhere(last, (before, refused), standing);
+        let paused = |scope: &Scope| standing.contains(&scope.as_str());
+        let most = |scope: &Scope| paused(scope).then_some(10);
+        let GoneEverywhere { largest, all } = gone_everywhere(last, (before, refused), paused, most);
         (largest, all)
     }
 
@@ -234,6 +241,11 @@ mod tests {
         assert_eq!(everywhere(&[gone(1, "t/a", 55), gone(2, "t", 60)], &[], &[]), (60, 60));
         // Whoever has their own scope paused stops no other by it.
         assert_eq!(everywhere(&[gone(1, "acme", 60), gone(2, "b", 1)], &["acme"], &[]), (10, 11));
+        // Nor by having it paused just now, nor by censuses of what is below it.
+        assert_eq!(everywhere(&[gone(1, "b", 1), gone(2, "acme", 60)], &["acme"], &[]), (10, 11));
+        let below: Vec<Taken> = (1..=12).map(|n| gone(n, &format!("t/{n}"), 5)).collect();
+        assert_eq!(everywhere(&below, &["t"], &[]), (5, 10));
+        assert_eq!(everywhere(&below, &[], &[]), (5, 60));
     }
 
     #[test]
