@@ -11,7 +11,7 @@ use sexton_ledger::{
 };
 use sexton_model::audit::What;
 use sexton_model::belts::PauseSelector;
-use sexton_model::decide::Refusal;
+use sexton_model::decide::{Event, Refusal};
 use sexton_model::request_key::{KeptAnswer, Keyed, request_hash};
 use sexton_model::{Actor, Timestamp};
 
@@ -255,8 +255,11 @@ impl World {
                 let view = ledger.deletion(intent.deletion).await.unwrap();
                 let rows = view.iter().flat_map(|view| &view.audit);
                 let by = asker(request.number);
-                let done = |what: What| {
-                    matches!(what, What::Cancelled | What::HoldPlaced | What::HoldReleased | What::Retried)
+                // Whose hold was asked for takes it back in the same name, which is another decision.
+                let done = |what: What| match &intent.event {
+                    Event::PlaceHold { .. } => what == What::HoldPlaced,
+                    Event::ReleaseHold { .. } => what == What::HoldReleased,
+                    _ => matches!(what, What::Cancelled | What::Retried),
                 };
                 rows.filter(|row| done(row.event.what) && row.event.by == by.as_str()).count()
             }
