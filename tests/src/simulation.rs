@@ -36,6 +36,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::pin::pin;
 use std::task::Poll;
+use std::time::{Duration, Instant};
 
 use sexton_model::deletion::RecordStatus;
 
@@ -131,8 +132,10 @@ fn panicked(panic: &(dyn Any + Send)) -> Violation {
 /// The shortest script that still fails in the same way: things that happen are left out one after the other, as long
 /// as the same invariant is violated; and then whatever else makes it harder to understand: machines, what goes wrong by
 /// chance, all of it and one by one, and what some runs have. What made something necessary may be gone then, so all of it is
-/// tried again until nothing can be left out any more.
-pub fn shrink(script: &Script, template: Option<&Path>) -> (Script, Played) {
+/// tried again until nothing can be left out any more, or `patience` has passed: what fails at the end of a long run takes
+/// as long to fail each time.
+pub fn shrink(script: &Script, template: Option<&Path>, patience: Duration) -> (Script, Played) {
+    let until = Instant::now() + patience;
     let played = play(script, template);
     let Some(invariant) = played.violation.as_ref().map(|violation| violation.invariant) else {
         return (script.clone(), played);
@@ -141,7 +144,7 @@ pub fn shrink(script: &Script, template: Option<&Path>) -> (Script, Played) {
         // Each time it is told only after a minute.
         return (script.clone(), played);
     }
-    let mut least = Least { script: script.clone(), played, invariant, template };
+    let mut least = Least { script: script.clone(), played, invariant, template, until };
     while least.leaves_something_out() {}
     (least.script, least.played)
 }
@@ -152,6 +155,8 @@ struct Least<'a> {
     played: Played,
     invariant: &'static str,
     template: Option<&'a Path>,
+    /// Nothing else is tried after it.
+    until: Instant,
 }
 
 impl Least<'_> {
@@ -183,7 +188,7 @@ impl Least<'_> {
     fn still_fails(&mut self, change: impl FnOnce(&mut Script)) -> bool {
         let mut script = self.script.clone();
         change(&mut script);
-        if script == self.script {
+        if script == self.script || Instant::now() >= self.until {
             return false;
         }
         let played = play(&script, self.template);

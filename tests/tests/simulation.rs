@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use sexton_model::deletion::RecordStatus;
 use sexton_model::job::Stage;
@@ -15,13 +16,15 @@ use sexton_tests::simulation::{PANIC, Played, play, shrink, tally, template};
 const SEEDS: u64 = 24;
 /// Seeds of one test about one sort of them.
 const SORTED: usize = 6;
+/// What fails is made shorter for so long, which leaves time to tell what is left of it.
+const SHRINKING: Duration = Duration::from_secs(180);
 /// Seeds that are played at once.
 const AT_ONCE: usize = 2;
 
 fn holds(script: &Script, template: &Path) -> Played {
     let played = play(script, Some(template));
     if played.violation.is_some() {
-        let (least, played) = shrink(script, Some(template));
+        let (least, played) = shrink(script, Some(template), SHRINKING);
         let history = played.history.join("\n");
         let again = |script: &Script| script.again().unwrap_or("in this test alone".to_owned());
         let (whole, again) = (again(script), again(&least));
@@ -253,7 +256,7 @@ fn of_what_fails_only_what_makes_it_fail_is_left_and_fails_the_same_way_again() 
             (When::Step(90), Happening::Resume),
         ])
     };
-    let (least, played) = shrink(&script, Some(&template));
+    let (least, played) = shrink(&script, Some(&template), 5 * SHRINKING);
     assert_eq!(played.violation.as_ref().map(|violation| violation.invariant), Some(PANIC));
     assert_eq!(least, Script { weather: Weather::FAIR, ..made(&[wrong]) }, "of {script}");
     let again = play(&least, Some(&template));

@@ -5,7 +5,7 @@ use std::num::NonZero;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -34,6 +34,9 @@ struct Arguments {
     /// Show what fails as it is, without making it shorter first.
     #[arg(long)]
     no_shrink: bool,
+    /// What fails is not made shorter for longer than this.
+    #[arg(long, default_value_t = 15)]
+    shrink_minutes: u32,
 }
 
 /// What was seen over all runs.
@@ -143,7 +146,7 @@ fn main() -> ExitCode {
     let (script, played) = if arguments.no_shrink {
         (script.clone(), play(&script, Some(&template)))
     } else {
-        shrink(&script, Some(&template))
+        shrink(&script, Some(&template), Duration::from_secs(60).saturating_mul(arguments.shrink_minutes))
     };
     println!("{script}");
     tell(&played, &script)
