@@ -13,6 +13,15 @@ need() {
     [ ${#missing[@]} -eq 0 ] || install_packages "${missing[@]}"
 }
 
+# need_commands COMMAND... : the same for programs that are called as their packages are. One that comes from elsewhere will do.
+need_commands() {
+    local missing=() command
+    for command in "$@"; do
+        command -v "$command" >/dev/null || missing+=("$command")
+    done
+    [ ${#missing[@]} -eq 0 ] || need "${missing[@]}"
+}
+
 package_installed() {
     [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
 }

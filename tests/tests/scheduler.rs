@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use sexton_bus::local::Local;
-use sexton_bus::{Bus, BusError, Outgoing, PublishError, Queue, Subscription};
+use sexton_bus::{Bus, Outgoing, PublishError, Queue};
 use sexton_coordinator::{Plans, intake};
 use sexton_ledger::sqlite::SqliteLedger;
 use sexton_ledger::{DueReader, Ledger, LedgerError, Limits, NewDeletion, Options};
@@ -20,6 +20,7 @@ use sexton_model::{Actor, JobId, Timestamp};
 use sexton_protocol::message::STAGE_DUE_MAX;
 use sexton_protocol::{Holder, Keyring};
 use sexton_scheduler::Scheduler;
+use sexton_testkit::bus::{Double, Instead};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -58,22 +59,14 @@ struct Watched {
 }
 
 #[async_trait]
-impl Bus for Watched {
+impl Instead for Watched {
+    fn behind(&self) -> &dyn Bus {
+        &*self.inner
+    }
+
     async fn publish(&self, messages: Vec<Outgoing>) -> Vec<Result<(), PublishError>> {
         self.published.lock().unwrap().extend(messages.iter().cloned());
         self.inner.publish(messages).await
-    }
-
-    async fn consume(&self, queue: &Queue, prefetch: u16) -> Result<Box<dyn Subscription>, BusError> {
-        self.inner.consume(queue, prefetch).await
-    }
-
-    async fn depth(&self, queue: &Queue) -> Result<u64, BusError> {
-        self.inner.depth(queue).await
-    }
-
-    async fn healthy(&self) -> Result<(), BusError> {
-        self.inner.healthy().await
     }
 }
 
@@ -84,7 +77,7 @@ struct Looking {
     /// The coordinators'.
     bus: Local,
     keyring: Keyring,
-    watched: Arc<Watched>,
+    watched: Arc<Double<Watched>>,
     scheduler: Scheduler,
     _folder: tempfile::TempDir,
 }
@@ -101,7 +94,8 @@ impl Looking {
         let holders = [Holder::Instance("monitoring.north".parse().unwrap()), Holder::Scheduler];
         let keyring = Keyring::generate(holders, &mut rand::rng());
         let bus = Local::new();
-        let watched = Arc::new(Watched { inner: bus.as_user("scheduler"), published: Mutex::default() });
+        let watched = Watched { inner: bus.as_user("scheduler"), published: Mutex::default() };
+        let watched = Arc::new(Double(watched));
         let scheduler = Scheduler {
             due: ledger.clone(),
             bus: watched.clone(),
@@ -178,7 +172,7 @@ async fn what_is_due_reaches_the_coordinators_in_messages_that_they_take() {
     assert_eq!(taken, due);
 
     // What nobody has taken is said again by the next looks, and must not pile up.
-    let published = looking.watched.published.lock().unwrap();
+    let published = looking.watched.0.published.lock().unwrap();
     let ttls: Vec<Option<Duration>> = published.iter().map(|message| message.ttl).collect();
     assert_eq!(ttls, [Some(Duration::from_secs(5)); 2]);
 }

@@ -18,6 +18,7 @@ use sexton_model::Timestamp;
 use sexton_model::belts::Policy;
 use sexton_model::time::Day;
 use sexton_protocol::{BeaconSigner, Keyring};
+use sexton_testkit::bus::{Double, Instead};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -26,22 +27,14 @@ use tokio_util::sync::CancellationToken;
 struct Defective(Local);
 
 #[async_trait]
-impl Bus for Defective {
-    async fn publish(&self, messages: Vec<Outgoing>) -> Vec<Result<(), PublishError>> {
-        self.0.publish(messages).await
+impl Instead for Defective {
+    fn behind(&self) -> &dyn Bus {
+        &self.0
     }
 
     async fn consume(&self, queue: &Queue, prefetch: u16) -> Result<Box<dyn Subscription>, BusError> {
         let from = self.0.consume(queue, prefetch).await?;
         Ok(if *queue == Queue::Pulses { Box::new(Defect(from)) } else { from })
-    }
-
-    async fn depth(&self, queue: &Queue) -> Result<u64, BusError> {
-        self.0.depth(queue).await
-    }
-
-    async fn healthy(&self) -> Result<(), BusError> {
-        self.0.healthy().await
     }
 }
 
@@ -70,22 +63,14 @@ struct Silent {
 }
 
 #[async_trait]
-impl Bus for Silent {
+impl Instead for Silent {
+    fn behind(&self) -> &dyn Bus {
+        &self.bus
+    }
+
     async fn publish(&self, _messages: Vec<Outgoing>) -> Vec<Result<(), PublishError>> {
         self.asked.notify_one();
         std::future::pending().await
-    }
-
-    async fn consume(&self, queue: &Queue, prefetch: u16) -> Result<Box<dyn Subscription>, BusError> {
-        self.bus.consume(queue, prefetch).await
-    }
-
-    async fn depth(&self, queue: &Queue) -> Result<u64, BusError> {
-        self.bus.depth(queue).await
-    }
-
-    async fn healthy(&self) -> Result<(), BusError> {
-        self.bus.healthy().await
     }
 }
 
@@ -98,23 +83,15 @@ struct Still {
 }
 
 #[async_trait]
-impl Bus for Still {
+impl Instead for Still {
+    fn behind(&self) -> &dyn Bus {
+        &self.bus
+    }
+
     async fn publish(&self, messages: Vec<Outgoing>) -> Vec<Result<(), PublishError>> {
         self.asked.notify_one();
         self.held.lock().unwrap().recv().unwrap_err();
         messages.iter().map(|_| Err(PublishError::Closed)).collect()
-    }
-
-    async fn consume(&self, queue: &Queue, prefetch: u16) -> Result<Box<dyn Subscription>, BusError> {
-        self.bus.consume(queue, prefetch).await
-    }
-
-    async fn depth(&self, queue: &Queue) -> Result<u64, BusError> {
-        self.bus.depth(queue).await
-    }
-
-    async fn healthy(&self) -> Result<(), BusError> {
-        self.bus.healthy().await
     }
 }
 
@@ -166,7 +143,7 @@ async fn engine_on(folder: &Path, bus: Arc<dyn Bus>, machine: Arc<Breaking>) -> 
 #[tokio::test]
 async fn a_loop_that_dies_ends_it_with_an_error() {
     let folder = tempfile::tempdir().unwrap();
-    let bus: Arc<dyn Bus> = Arc::new(Defective(Local::new()));
+    let bus: Arc<dyn Bus> = Arc::new(Double(Defective(Local::new())));
     let engine = engine(folder.path(), bus.clone()).await;
     let stop = CancellationToken::new();
     let running = sexton_coordinator::run(engine, bus, stop.clone());
@@ -192,7 +169,7 @@ async fn a_job_table_that_is_lost_ends_it_with_an_error() {
 #[tokio::test]
 async fn a_loop_that_waits_for_ever_keeps_nobody_from_ending_who_is_told_to() {
     let (folder, asked) = (tempfile::tempdir().unwrap(), Arc::new(Notify::new()));
-    let bus: Arc<dyn Bus> = Arc::new(Silent { bus: Local::new(), asked: asked.clone() });
+    let bus: Arc<dyn Bus> = Arc::new(Double(Silent { bus: Local::new(), asked: asked.clone() }));
     let engine = engine(folder.path(), bus.clone()).await;
     let stop = CancellationToken::new();
     let running = tokio::spawn(sexton_coordinator::run(engine, bus, stop.clone()));
@@ -207,7 +184,7 @@ async fn a_loop_whose_thread_stands_still_keeps_nobody_from_ending_who_is_told_t
     let (free, held) = channel();
     let (folder, asked) = (tempfile::tempdir().unwrap(), Arc::new(Notify::new()));
     let still = Still { bus: Local::new(), asked: asked.clone(), held: Mutex::new(held) };
-    let bus: Arc<dyn Bus> = Arc::new(still);
+    let bus: Arc<dyn Bus> = Arc::new(Double(still));
     let engine = engine(folder.path(), bus.clone()).await;
     let stop = CancellationToken::new();
     let running = sexton_coordinator::run(engine, bus, stop.clone());

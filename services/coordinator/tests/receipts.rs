@@ -1,6 +1,5 @@
 //! Receipts in the running coordinator: who gets one, when, and that losing the hint loses nothing.
 #![expect(clippy::unwrap_used, reason = "a test says what it expected by failing")]
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -24,6 +23,7 @@ use sexton_model::resource::Resource;
 use sexton_model::time::Day;
 use sexton_model::{DeletionId, JobId};
 use sexton_protocol::{BeaconSigner, BeaconVerifier, Holder, Keyring, archive, receipt};
+use sexton_testkit::job_table;
 use tokio_util::sync::CancellationToken;
 
 const PLAN: &str = "kind = \"vm\"\nversion = 1\ncriticality = \"irreplaceable\"\nrehearsal = true\n\
@@ -118,12 +118,7 @@ impl Site {
 
     /// Change the job table behind the back of whoever has it open.
     fn alter(&self, sql: &str) {
-        let script = "import sqlite3, sys\n\
-                      job_table = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=60)\n\
-                      job_table.execute(sys.argv[2])\n";
-        let mut python = Command::new("python3");
-        let file = self.folder.path().join("sexton.db");
-        assert!(python.args(["-c", script]).arg(file).arg(sql).status().unwrap().success());
+        job_table::alter(&self.folder.path().join("sexton.db"), sql);
     }
 
     /// What is open.

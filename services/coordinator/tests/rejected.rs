@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use serde_json::{Value, json};
 use sexton_bus::local::Local;
-use sexton_bus::{Bus, BusError, Outgoing, PublishError, Queue, Subscription, Target};
+use sexton_bus::{Bus, Outgoing, PublishError, Queue, Subscription, Target};
 use sexton_coordinator::{Engine, Options, Witness};
 use sexton_ledger::sqlite::SqliteLedger;
 use sexton_ledger::{Ledger, Limits};
@@ -20,6 +20,7 @@ use sexton_model::{DeletionId, Fence, Instance, JobId, Timestamp};
 use sexton_protocol::{
     BeaconSigner, Event, Holder, Keyring, Message, OutcomeReport, Pack, Pulse, Rejected, Report, StageDue,
 };
+use sexton_testkit::bus::{Double, Instead};
 use tokio_util::sync::CancellationToken;
 
 /// Longest time one message may take: what does not come is a failure, not a wait for ever.
@@ -51,7 +52,11 @@ struct Losing {
 }
 
 #[async_trait]
-impl Bus for Losing {
+impl Instead for Losing {
+    fn behind(&self) -> &dyn Bus {
+        &self.local
+    }
+
     async fn publish(&self, messages: Vec<Outgoing>) -> Vec<Result<(), PublishError>> {
         let mut results = Vec::with_capacity(messages.len());
         for message in messages {
@@ -65,18 +70,6 @@ impl Bus for Losing {
             }
         }
         results
-    }
-
-    async fn consume(&self, queue: &Queue, prefetch: u16) -> Result<Box<dyn Subscription>, BusError> {
-        self.local.consume(queue, prefetch).await
-    }
-
-    async fn depth(&self, queue: &Queue) -> Result<u64, BusError> {
-        self.local.depth(queue).await
-    }
-
-    async fn healthy(&self) -> Result<(), BusError> {
-        self.local.healthy().await
     }
 }
 
@@ -350,7 +343,7 @@ async fn what_is_not_accepted_is_shown_and_counted_and_stops_nothing() {
 async fn what_is_not_confirmed_to_be_shown_is_put_back_and_comes_again() {
     let (local, left) = (Local::new(), Arc::new(AtomicU64::new(2)));
     let losing = Losing { local: local.clone(), left: left.clone() };
-    let mut site = Site::on(local, Arc::new(losing)).await;
+    let mut site = Site::on(local, Arc::new(Double(losing))).await;
     let instance: Instance = "ipam.main".parse().unwrap();
     for sealed in [None, Some(Pulse::DIRECTION)] {
         let (body, key) = (packed(pulse("ipam.main")), Holder::Instance(instance.clone()));

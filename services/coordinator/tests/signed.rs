@@ -1,7 +1,6 @@
 //! Signed checkpoints in the running coordinator: what is kept outside the job table, and when nothing is signed.
 #![expect(clippy::unwrap_used, reason = "a test says what it expected by failing")]
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +15,7 @@ use sexton_model::checkpoint::Checkpoint;
 use sexton_model::resource::Resource;
 use sexton_model::time::Day;
 use sexton_protocol::{BeaconSigner, BeaconVerifier, Holder, Keyring};
+use sexton_testkit::job_table;
 use tokio_util::sync::CancellationToken;
 
 /// One job table, and a coordinator's file beside it.
@@ -71,12 +71,7 @@ impl Stage {
 
     /// Change the job table behind the back of whoever has it open.
     fn alter(&self, sql: &str) {
-        let script = "import sqlite3, sys\n\
-                      job_table = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=60)\n\
-                      job_table.execute(sys.argv[2])\n";
-        let mut python = Command::new("python3");
-        let file = self.folder.path().join("sexton.db");
-        assert!(python.args(["-c", script]).arg(file).arg(sql).status().unwrap().success());
+        job_table::alter(&self.folder.path().join("sexton.db"), sql);
     }
 
     /// The file says that a record of this number was signed.

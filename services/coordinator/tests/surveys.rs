@@ -1,7 +1,6 @@
 //! Surveys are sent while what is known of the job table is kept outside of it, and not under review: as all orders are.
 #![expect(clippy::unwrap_used, reason = "a test says what it expected by failing")]
 use std::path::PathBuf;
-use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -21,6 +20,7 @@ use sexton_model::survey::{About, NewSurvey, Survey, looks};
 use sexton_model::time::Day;
 use sexton_model::{Actor, DeletionId, Fence, ResourceId};
 use sexton_protocol::{BeaconSigner, Holder, Keyring, Order, Pack};
+use sexton_testkit::job_table;
 
 /// Longer than any of this takes.
 const LONG_MS: u64 = 3_600_000;
@@ -135,12 +135,7 @@ impl Asking {
 
     /// The tick at which whatever is open is sent again: as if it had been sent long ago.
     async fn tend_later(&self) {
-        let script = "import sqlite3, sys\n\
-                      job_table = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=60)\n\
-                      job_table.execute('UPDATE surveys SET sent_at = 0')\n";
-        let mut python = Command::new("python3");
-        let file = self.folder.path().join("sexton.db");
-        assert!(python.args(["-c", script]).arg(file).status().unwrap().success());
+        job_table::alter(&self.folder.path().join("sexton.db"), "UPDATE surveys SET sent_at = 0");
         self.engine.tend_surveys().await.unwrap();
     }
 

@@ -57,6 +57,19 @@ async fn the_digest_is_told_once_a_day_over_restarts_and_coordinators() {
     }
 }
 
+/// What another coordinator tells, for which it is time now: both routes the same.
+async fn told_by_another(system: &System, on_call: &OnCall) -> Notice {
+    let another = Alarmer::new(Options { name: "another".into(), daily: AT_ONCE, ..on_call.options() });
+    until("both routes are told", async || {
+        another.tick(&*system.ledger, &[]).await.is_ok()
+            && on_call.digests().iter().all(|told| !told.is_empty())
+    })
+    .await;
+    let [by_webhook, by_command] = on_call.digests().map(|mut told| told.remove(0));
+    assert_eq!(by_webhook, by_command);
+    by_webhook
+}
+
 /// The digest of a week ago said that one announcement was to come. Now five are, in three days, beside one elsewhere; and
 /// three records stand still, each for a reason of its own.
 #[tokio::test(flavor = "multi_thread")]
@@ -102,15 +115,8 @@ async fn the_digest_says_what_comes_what_stands_out_and_what_stands_still() {
         assert!(system.ledger.keep_digest(day, &body).await.unwrap());
     }
 
-    let another = Alarmer::new(Options { name: "another".into(), daily: AT_ONCE, ..on_call.options() });
-    until("both routes are told", async || {
-        another.tick(&*system.ledger, &[]).await.is_ok()
-            && on_call.digests().iter().all(|told| !told.is_empty())
-    })
-    .await;
-    let [by_webhook, by_command] = on_call.digests().map(|mut told| told.remove(0));
-    assert_eq!(by_webhook, by_command);
-    let Notice::Digest { digest, text, .. } = &by_webhook else { panic!("{by_webhook:?}") };
+    let told = told_by_another(&system, &on_call).await;
+    let Notice::Digest { digest, text, .. } = &told else { panic!("{told:?}") };
 
     // What is held is due as well.
     for stage in Stage::ALL {
@@ -183,15 +189,8 @@ async fn the_digest_says_which_batches_wait_and_what_others_have_deleted() {
         system.until_job(id, Stage::Announce, frozen).await;
     }
 
-    let another = Alarmer::new(Options { name: "another".into(), daily: AT_ONCE, ..on_call.options() });
-    until("both routes are told", async || {
-        another.tick(&*system.ledger, &[]).await.is_ok()
-            && on_call.digests().iter().all(|told| !told.is_empty())
-    })
-    .await;
-    let [by_webhook, by_command] = on_call.digests().map(|mut told| told.remove(0));
-    assert_eq!(by_webhook, by_command);
-    let Notice::Digest { digest, text, .. } = &by_webhook else { panic!("{by_webhook:?}") };
+    let told = told_by_another(&system, &on_call).await;
+    let Notice::Digest { digest, text, .. } = &told else { panic!("{told:?}") };
     let [batch] = digest.batches.items.as_slice() else { panic!("{text}") };
     let said = (batch.scope.as_str(), batch.stage, batch.waiting, batch.needs_approval);
     assert_eq!(said, ("tenants/acme", Stage::Announce, 2, true), "{text}");

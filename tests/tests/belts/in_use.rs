@@ -6,12 +6,12 @@ use std::path::PathBuf;
 use std::process::{Child, Command};
 
 use sexton_ledger::NotDone;
-use sexton_model::ResourceId;
 use sexton_model::belts::resource_hold::{NewHold, Which};
 use sexton_model::belts::{PauseSelector, Policy};
 use sexton_model::decide::{Event, Refusal};
 use sexton_model::deletion::{RecordStatus, WaiverClaim};
 use sexton_model::job::{Blocker, JobKind, JobState, Stage, StateName};
+use sexton_model::{DeletionId, ResourceId};
 
 use super::gate::Point;
 use super::system::{System, U1, boss, on_many_machines, ops, until, web01};
@@ -194,20 +194,21 @@ async fn a_disk_that_others_use_by_now_parks_at_purge() {
     assert!(!system.host().join("volumes/web01-root.img").exists());
 }
 
-/// Somebody starts the machine, and tells nobody.
-fn start(system: &System) -> Started {
-    Started(Command::new("sleep").arg0(own_name(system)).arg("600").spawn().unwrap())
+/// While hard is paused, somebody starts the machine, and tells nobody.
+async fn running_again_before_hard(system: &System) -> (DeletionId, Started) {
+    let covers = PauseSelector { stage: Some(Stage::Hard), ..PauseSelector::default() };
+    let pause = system.ledger.pause(covers, &ops(), "until it runs again").await.unwrap().pause;
+    let id = system.delete().await;
+    system.until_job(id, Stage::Hard, |state| state.name() == StateName::Held).await;
+    let running = Started(Command::new("sleep").arg0(own_name(system)).arg("600").spawn().unwrap());
+    assert!(system.ledger.resume(pause.id, &ops(), None).await.unwrap().unwrap());
+    (id, running)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_machine_that_runs_again_parks_at_hard() {
     let system = System::start_on(PLAN).await;
-    let covers = PauseSelector { stage: Some(Stage::Hard), ..PauseSelector::default() };
-    let pause = system.ledger.pause(covers, &ops(), "until it runs again").await.unwrap().pause;
-    let id = system.delete().await;
-    system.until_job(id, Stage::Hard, |state| state.name() == StateName::Held).await;
-    let running = start(&system);
-    assert!(system.ledger.resume(pause.id, &ops(), None).await.unwrap().unwrap());
+    let (id, running) = running_again_before_hard(&system).await;
     let job = system.until_job(id, Stage::Hard, |state| state.name() == StateName::Parked).await;
     let JobState::Parked { reason } = job.state else { panic!("{job:?}") };
     assert!(reason.contains("was stopped, but"), "{reason}");
@@ -291,12 +292,7 @@ async fn nothing_is_forgotten_or_deleted_while_a_backup_of_it_runs() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_machine_that_may_remain_keeps_its_backups() {
     let system = System::start_on(BACKED_UP).await;
-    let covers = PauseSelector { stage: Some(Stage::Hard), ..PauseSelector::default() };
-    let pause = system.ledger.pause(covers, &ops(), "until it runs again").await.unwrap().pause;
-    let id = system.delete().await;
-    system.until_job(id, Stage::Hard, |state| state.name() == StateName::Held).await;
-    let running = start(&system);
-    assert!(system.ledger.resume(pause.id, &ops(), None).await.unwrap().unwrap());
+    let (id, running) = running_again_before_hard(&system).await;
     let undefined = |state: &JobState| matches!(state, JobState::Parked { reason } if reason.contains("it is not undefined"));
     system.until_job(id, Stage::Hard, undefined).await;
     let evidence = "it runs again, and its owner is not to be reached".to_owned();

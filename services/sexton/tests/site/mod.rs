@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
+use sexton_testkit::job_table;
 
 use crate::waiting::{PATIENCE, until};
 
@@ -172,12 +173,7 @@ pub const LOSE: &str = "CREATE TRIGGER lose BEFORE UPDATE OF status ON request_k
 /// Change the job table in this folder behind whoever serves it.
 #[allow(dead_code, reason = "not every test file needs it")]
 pub fn sql(folder: &Path, sql: &str) {
-    let script = "import sqlite3, sys\n\
-                  db = sqlite3.connect(sys.argv[1], timeout=60)\n\
-                  db.executescript(sys.argv[2])";
-    let file = folder.join("sexton.db");
-    let done = Command::new("python3").args(["-c", script]).arg(file).arg(sql).status().unwrap();
-    assert!(done.success(), "{sql}");
+    job_table::alter(&folder.join("sexton.db"), sql);
 }
 
 /// `sexton serve` in this folder, as soon as it answers.

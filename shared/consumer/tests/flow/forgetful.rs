@@ -3,7 +3,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
-use sexton_bus::{Bus, BusError, Outgoing, PublishError, Queue, Subscription, Target};
+use sexton_bus::{Bus, Outgoing, PublishError, Queue, Target};
+use sexton_testkit::bus::Instead;
 
 use crate::archive::taken;
 
@@ -14,7 +15,10 @@ pub struct Forgetful {
 }
 
 #[async_trait]
-impl Bus for Forgetful {
+impl Instead for Forgetful {
+    fn behind(&self) -> &dyn Bus {
+        &*self.inner
+    }
     async fn publish(&self, messages: Vec<Outgoing>) -> Vec<Result<(), PublishError>> {
         let answers = messages.iter().any(|m| m.target == Target::Queue(Queue::Outcomes));
         if answers && taken(&self.lost) {
@@ -26,14 +30,5 @@ impl Bus for Forgetful {
             return results;
         }
         self.inner.publish(messages).await
-    }
-    async fn consume(&self, queue: &Queue, prefetch: u16) -> Result<Box<dyn Subscription>, BusError> {
-        self.inner.consume(queue, prefetch).await
-    }
-    async fn depth(&self, queue: &Queue) -> Result<u64, BusError> {
-        self.inner.depth(queue).await
-    }
-    async fn healthy(&self) -> Result<(), BusError> {
-        self.inner.healthy().await
     }
 }

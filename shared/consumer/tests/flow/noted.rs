@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use sexton_bus::{Acker, Bus, BusError, Delivery, Outgoing, PublishError, Queue, Subscription, Target};
+use sexton_testkit::bus::Instead;
 use tokio::sync::watch;
 
 /// One thing that was asked of the bus.
@@ -49,7 +50,10 @@ pub struct Noted {
 }
 
 #[async_trait]
-impl Bus for Noted {
+impl Instead for Noted {
+    fn behind(&self) -> &dyn Bus {
+        &*self.inner
+    }
     async fn publish(&self, messages: Vec<Outgoing>) -> Vec<Result<(), PublishError>> {
         if messages.iter().any(|message| message.target == Target::Queue(Queue::Pulses)) {
             self.notes.add(Asked::Pulse);
@@ -63,12 +67,6 @@ impl Bus for Noted {
             return Ok(inner);
         }
         Ok(Box::new(Beacons { inner, notes: self.notes.clone() }))
-    }
-    async fn depth(&self, queue: &Queue) -> Result<u64, BusError> {
-        self.inner.depth(queue).await
-    }
-    async fn healthy(&self) -> Result<(), BusError> {
-        self.inner.healthy().await
     }
 }
 

@@ -17,6 +17,7 @@ use sexton_model::{DeletionId, Fence, Instance, JobId};
 use sexton_protocol::{
     BeaconSigner, Broadcast, Event, Keyring, Message, Order, OutcomeReport, Pack, Progress, Report,
 };
+use sexton_testkit::bus::Double;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -68,13 +69,13 @@ impl Site {
 
     /// A consumer that listens for its first beacon.
     pub async fn start(&self, lost: usize) -> (CancellationToken, Running) {
-        let bus = Arc::new(Swelling(self.local.as_user("backup.main")));
-        let bus = Arc::new(Noted { inner: bus, notes: self.notes.clone() });
+        let bus = Arc::new(Double(Swelling(self.local.as_user("backup.main"))));
+        let bus = Arc::new(Double(Noted { inner: bus, notes: self.notes.clone() }));
         let consumer = Consumer {
             instance: instance(),
             driver: self.archive.clone(),
             actions: SubsystemActions::parse("backup.toml", ACTIONS).unwrap(),
-            bus: Arc::new(Forgetful { inner: bus, lost: AtomicUsize::new(lost) }),
+            bus: Arc::new(Double(Forgetful { inner: bus, lost: AtomicUsize::new(lost) })),
             keyring: self.keyring.clone(),
             verifier: self.signer.verifier(),
             clock: self.clock.clone(),

@@ -3,8 +3,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sexton_bus::{Acker, Bus, BusError, Delivery, Outgoing, PublishError, Queue, Subscription};
+use sexton_bus::{Acker, Bus, BusError, Delivery, Queue, Subscription};
 use sexton_protocol::{Message, Order};
+use sexton_testkit::bus::Instead;
 
 /// The id of a message that arrives with one byte more than orders may have.
 pub const SWOLLEN: &str = "swollen";
@@ -12,18 +13,12 @@ pub const SWOLLEN: &str = "swollen";
 pub struct Swelling(pub Arc<dyn Bus>);
 
 #[async_trait]
-impl Bus for Swelling {
-    async fn publish(&self, messages: Vec<Outgoing>) -> Vec<Result<(), PublishError>> {
-        self.0.publish(messages).await
+impl Instead for Swelling {
+    fn behind(&self) -> &dyn Bus {
+        &*self.0
     }
     async fn consume(&self, queue: &Queue, prefetch: u16) -> Result<Box<dyn Subscription>, BusError> {
         Ok(Box::new(Swollen(self.0.consume(queue, prefetch).await?)))
-    }
-    async fn depth(&self, queue: &Queue) -> Result<u64, BusError> {
-        self.0.depth(queue).await
-    }
-    async fn healthy(&self) -> Result<(), BusError> {
-        self.0.healthy().await
     }
 }
 

@@ -40,14 +40,7 @@ impl JobTable {
     /// What somebody else does to it.
     pub fn execute(&self, sql: &str) {
         match self {
-            Self::File(file) => {
-                let script = "import sqlite3, sys\n\
-                              job_table = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=60)\n\
-                              job_table.execute(sys.argv[2])\n";
-                let mut python = Command::new("python3");
-                let done = python.args(["-c", script]).arg(file).arg(sql).status().unwrap();
-                assert!(done.success(), "{sql}");
-            }
+            Self::File(file) => sexton_testkit::job_table::alter(file, sql),
             Self::Database(database) => database.execute(sql),
         }
     }

@@ -13,6 +13,7 @@ use sexton_bus::topology::COORDINATOR;
 use sexton_bus::{Acker, Bus, BusError, Delivery, Outgoing, PublishError, Queue, Subscription, Target};
 use sexton_model::Instance;
 use sexton_protocol::{BeaconSigner, Direction, Holder, Keyring, Seal};
+use sexton_testkit::bus::{Double, Instead};
 
 use super::System;
 
@@ -92,7 +93,11 @@ impl Older {
 }
 
 #[async_trait]
-impl Bus for Older {
+impl Instead for Older {
+    fn behind(&self) -> &dyn Bus {
+        &*self.inner
+    }
+
     async fn publish(&self, messages: Vec<Outgoing>) -> Vec<Result<(), PublishError>> {
         let in_its_words = |message: Outgoing| {
             let body = said(&message.body);
@@ -108,14 +113,6 @@ impl Bus for Older {
         let busy = self.busy && matches!(queue, Queue::Orders(_));
         let inner = self.inner.consume(if busy { &nothing } else { queue }, prefetch).await?;
         Ok(Box::new(Ears { inner, keyring: self.keyring.clone(), queue: queue.clone() }))
-    }
-
-    async fn depth(&self, queue: &Queue) -> Result<u64, BusError> {
-        self.inner.depth(queue).await
-    }
-
-    async fn healthy(&self) -> Result<(), BusError> {
-        self.inner.healthy().await
     }
 }
 
@@ -178,13 +175,13 @@ impl Subscription for Ears {
 impl System {
     fn older(&self, consumer: Option<&Instance>, busy: bool) -> Arc<dyn Bus> {
         let user = consumer.map_or_else(|| COORDINATOR.to_owned(), ToString::to_string);
-        Arc::new(Older {
+        Arc::new(Double(Older {
             inner: self.as_user(&user),
             keyring: self.keyring.clone(),
             signer: self.signer.clone(),
             consumer: consumer.cloned(),
             busy,
-        })
+        }))
     }
 
     /// Start a consumer of 0.1.0, and wait until its pulse has arrived.
