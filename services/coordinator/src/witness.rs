@@ -76,8 +76,7 @@ impl Witness {
                 // A recent file may be torn by a loss of power: then it says nothing, and the witness stands.
                 let recent =
                     text(&recent_file).with_context(|| format!("reading {}", recent_file.display()))?;
-                let recent: Option<Checkpoint> = recent.and_then(|text| serde_json::from_str(&text).ok());
-                let recent = recent.filter(|recent| recent.ledger == facts.ledger);
+                let recent = recent.and_then(|text| recent_of(&text, &facts.ledger));
                 for known in seen.into_iter().chain(recent) {
                     if let Some(review) = ledger.confront(&known).await.with_context(about)? {
                         tracing::error!(epoch = review.epoch, behind = %review.behind, "nothing is dispatched: sexton review");
@@ -140,9 +139,15 @@ fn read(file: &Path) -> anyhow::Result<Option<Checkpoint>> {
 }
 
 fn checkpoint_of(text: &str) -> anyhow::Result<Checkpoint> {
-    serde_json::from_str(text).context(
-        "it is damaged. If you know that the ledger is the latest one, remove it and start with --new-witness",
-    )
+    let damaged = "it is damaged. If you know that the ledger is the latest one, remove it and start with --new-witness";
+    let seen: Checkpoint = serde_json::from_str(text).context(damaged)?;
+    seen.can_be().context(damaged)?;
+    Ok(seen)
+}
+
+/// What the recent file says of this ledger, if it says anything.
+fn recent_of(text: &str, ledger: &str) -> Option<Checkpoint> {
+    checkpoint_of(text).ok().filter(|recent| recent.ledger == ledger)
 }
 
 /// What is in a file, if it is there.
@@ -187,24 +192,80 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn fuzz_witnesses() {
+    fn known() -> Checkpoint {
         let landmark = Landmark { deletion: DeletionId(7), seq: 3, hash: "0".repeat(64) };
         let mark = Mark { epoch: 2, number: 9, fence: 40, revision: 5, ..Mark::default() };
         let decision = Decision { number: 8, chain: "vm/web01".to_owned(), seq: 2, hash: "1".repeat(64) };
-        let known = Checkpoint {
+        Checkpoint {
             ledger: "7b21".to_owned(),
             mark,
             landmarks: vec![landmark],
             records: 9,
             decision: Some(decision),
-        };
-        Fuzz::new("witnesses", Form::Json).seed(serde_json::to_vec(&known).unwrap()).run(|bytes| {
+        }
+    }
+
+    /// What is taken is read again as it was written, by the recent file, too, of which a part says nothing.
+    #[test]
+    fn fuzz_witnesses() {
+        Fuzz::new("witnesses", Form::Json).seed(serde_json::to_vec(&known()).unwrap()).slow(2).run(|bytes| {
             let text = String::from_utf8_lossy(bytes);
-            let known = checkpoint_of(&text).map_err(|error| format!("{error:#}"))?;
+            let known = checkpoint_of(&text).map_err(|error| {
+                let why = format!("{error:#}");
+                assert!(why.contains("--new-witness"), "{why}");
+                why
+            })?;
             let again = serde_json::to_string(&known).unwrap();
             assert_eq!(checkpoint_of(&again).unwrap(), known);
+            assert_eq!(recent_of(&format!("{again}   "), &known.ledger).as_ref(), Some(&known));
+            assert_eq!(recent_of(&again, &format!("{}x", known.ledger)), None);
+            assert_eq!(recent_of(&again[..again.floor_char_boundary(again.len() / 2)], &known.ledger), None);
+            compared(&known);
             Ok(())
         });
+    }
+
+    /// What a ledger is told by a witness that was taken, whatever stands in it.
+    fn compared(known: &Checkpoint) {
+        assert_eq!(checkpoint::start(Some(known), &known.ledger, true, false), Ok(Start::Compare));
+        assert_eq!(
+            checkpoint::behind(known, known.mark, Vec::new(), None),
+            None,
+            "it stands where it was seen"
+        );
+        let found = Mark { epoch: 2, number: 9, fence: 40, revision: 5, ..Mark::default() };
+        let missing = (known.landmarks.clone(), known.decision.clone());
+        if let Some(behind) = checkpoint::behind(known, found, missing.0, missing.1) {
+            let epochs = (known.mark.epoch.max(found.epoch), behind.next_epoch());
+            assert!(epochs.0 < epochs.1, "it enters {} after {}: {behind}", epochs.1, epochs.0);
+            // One behind it, and from there on one after the other.
+            for count in [known.mark.number, known.mark.revision] {
+                assert!(count < i64::MAX - 1_000_000, "nobody counts on behind {count}: {behind}");
+            }
+        }
+        let records = checkpoint::numbered_behind(7, known.records);
+        assert!((7..=7 + checkpoint::RECORDS_AHEAD).contains(&records), "records go on behind {records}");
+    }
+
+    /// A ledger that entered an epoch behind it would be stuck there.
+    #[test]
+    fn a_witness_that_cannot_be_is_damaged_and_says_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("coordinator.witness");
+        std::fs::write(&file, serde_json::to_vec(&known()).unwrap()).unwrap();
+        assert_eq!(read(&file).unwrap(), Some(known()));
+        for mark in [
+            Mark { epoch: u32::MAX, ..known().mark },
+            Mark { number: i64::MAX, ..known().mark },
+            Mark { revision: i64::MAX, ..known().mark },
+        ] {
+            let text = serde_json::to_string(&Checkpoint { mark, ..known() }).unwrap();
+            std::fs::write(&file, &text).unwrap();
+            let why = format!("{:#}", read(&file).unwrap_err());
+            assert!(why.contains("damaged") && why.contains("at the most"), "{why}");
+            assert_eq!(recent_of(&text, "7b21"), None);
+        }
+        std::fs::write(&file, vec![b' '; usize::try_from(FILE_MAX_BYTES).unwrap() + 1]).unwrap();
+        assert!(read(&file).unwrap_err().to_string().contains("larger than 65536 bytes"));
     }
 }

@@ -31,6 +31,13 @@ pub const EPOCHS_AHEAD: u32 = 1000;
 /// years. More is a mistake or a lie.
 pub const RECORDS_AHEAD: i64 = 10_000_000;
 
+/// The highest number, fence or revision that anybody is believed to have seen: half of what there is. A ledger that is behind it
+/// goes on counting from there, and nobody counts so far.
+pub const COUNT_MAX: i64 = i64::MAX / 2;
+
+/// The same of epochs: half of what a database keeps, 32 bits with a sign.
+pub const EPOCH_MAX: u32 = u32::MAX / 4;
+
 /// Where a ledger stands. All but `at` only grow while the epoch is the same.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -91,6 +98,17 @@ pub struct Checkpoint {
     /// The last decision that is no record's: all before it were committed before. None where numbers alone tell enough.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decision: Option<Decision>,
+}
+
+/// What nobody can have seen of a ledger.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{what} {found}: expected {most} at the most, for a ledger that is behind it has to count on from there"
+)]
+pub struct TooHigh {
+    what: &'static str,
+    found: i64,
+    most: i64,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
@@ -224,6 +242,23 @@ pub fn numbered_behind(found: i64, known: i64) -> i64 {
 }
 
 impl Checkpoint {
+    /// Whether somebody can have seen this. Of what comes from outside it is asked before a ledger is compared with it: one that
+    /// went on behind the last number there is could count no further, and would stay as it is, reviewed or not.
+    ///
+    /// # Errors
+    /// What cannot be.
+    pub fn can_be(&self) -> Result<(), TooHigh> {
+        let Mark { epoch, number, fence, revision, at: _ } = self.mark;
+        let counts = [
+            ("epoch", i64::from(epoch), i64::from(EPOCH_MAX)),
+            ("number", number, COUNT_MAX),
+            ("fence", fence, COUNT_MAX),
+            ("revision", revision, COUNT_MAX),
+        ];
+        let too_high = counts.into_iter().find(|(_, found, most)| found > most);
+        too_high.map_or(Ok(()), |(what, found, most)| Err(TooHigh { what, found, most }))
+    }
+
     /// Take note of more: marks go up, and a new decision pushes out the oldest. What belongs to an epoch that
     /// is over says nothing any more.
     pub fn note(&mut self, mark: Mark, landmark: Option<Landmark>) {
@@ -406,6 +441,25 @@ mod tests {
         assert_eq!([numbered_behind(17, 0), numbered_behind(17, 17), numbered_behind(17, 40)], [17, 17, 40]);
         assert_eq!(numbered_behind(17, 17 + RECORDS_AHEAD), 17 + RECORDS_AHEAD);
         assert_eq!([numbered_behind(17, 18 + RECORDS_AHEAD), numbered_behind(0, i64::MAX)], [17, 0]);
+    }
+
+    /// Counting goes on behind what is believed, and the next time, too.
+    #[test]
+    fn what_nobody_can_have_seen_is_named() {
+        let most =
+            Mark { epoch: EPOCH_MAX, number: COUNT_MAX, fence: COUNT_MAX, revision: COUNT_MAX, ..SEEN };
+        let of = |mark: Mark| Checkpoint { mark, ..seen() };
+        assert_eq!((of(SEEN).can_be(), of(most).can_be()), (Ok(()), Ok(())));
+        for (what, mark) in [
+            ("epoch", Mark { epoch: EPOCH_MAX + 1, ..SEEN }),
+            ("epoch", Mark { epoch: u32::MAX, ..SEEN }),
+            ("number", Mark { number: COUNT_MAX + 1, ..SEEN }),
+            ("fence", Mark { fence: i64::MAX, ..SEEN }),
+            ("revision", Mark { revision: i64::MAX, ..SEEN }),
+        ] {
+            let said = of(mark).can_be().unwrap_err().to_string();
+            assert!(said.starts_with(what), "{said}");
+        }
     }
 
     /// A witness of an older version does not say which numbers were given, nor what was decided beside records.

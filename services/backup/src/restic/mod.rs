@@ -41,7 +41,7 @@ mod snapshot;
 mod turns;
 
 use program::{Call, Program};
-use snapshot::{Listing, Pinned, SnapshotId};
+use snapshot::{Listing, Pinned, SnapshotId, lock_host, repository_id};
 use turns::Turns;
 
 /// Most locks that are looked at: each takes a run of the program.
@@ -151,9 +151,7 @@ impl Restic {
         let files = run("listing snapshots", &list).await?;
         let config = run("reading the repository's id", &["cat", "config", "--no-lock", "--quiet"]).await?;
         let json = run("reading snapshots", &["snapshots", "--json", "--no-lock"]).await?;
-        let repository = serde_json::from_str::<Value>(&config)
-            .ok()
-            .and_then(|config| config["id"].as_str().map(str::to_owned))
+        let repository = repository_id(&config)
             .ok_or_else(|| Obstacle::Unclear(format!("{}: the repository tells no id", step.resource)))?;
         let unclear = |why| Obstacle::Unclear(format!("{}: listing snapshots: {why}", step.resource));
         let listing = Listing::of(repository, &json).map_err(unclear)?;
@@ -195,9 +193,7 @@ impl Restic {
                     continue;
                 }
             };
-            let host = serde_json::from_str::<Value>(&lock)
-                .ok()
-                .and_then(|lock| lock["hostname"].as_str().map(str::to_owned))
+            let host = lock_host(&lock)
                 .ok_or_else(|| Obstacle::Unclear(format!("{}: lock {id} names no host", step.resource)))?;
             if is_host(&host, step.resource.name.as_str()) {
                 return Err(Obstacle::Busy(format!(
@@ -433,7 +429,21 @@ impl Driver for Restic {
 
 #[cfg(test)]
 mod tests {
-    use super::is_host;
+    use sexton_testkit::fuzz::{Form, Fuzz};
+
+    use super::{is_host, lock_host};
+
+    /// Whatever a lock says: a host that it names is the machine by its name before the first dot, and by nothing else.
+    #[test]
+    fn fuzz_locks() {
+        let lock = r#"{"time":"2026-12-01T03:00:00Z","exclusive":false,"hostname":"web01.lab.test","username":"root","pid":7}"#;
+        Fuzz::new("restic-locks", Form::Json).seed(lock).run(|bytes| {
+            let host = lock_host(&String::from_utf8_lossy(bytes)).ok_or("it names no host")?;
+            let first = host.split('.').next().unwrap_or_default();
+            assert_eq!(is_host(&host, "web01"), first.eq_ignore_ascii_case("web01"), "{host}");
+            Ok(())
+        });
+    }
 
     #[test]
     fn a_host_is_the_machine_with_or_without_a_domain() {

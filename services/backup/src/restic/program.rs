@@ -436,6 +436,69 @@ mod tests {
         assert!(matches!(changed, Err(Obstacle::Unclear(_))), "{changed:?}");
     }
 
+    fn is_status(line: &[u8]) -> bool {
+        let said = serde_json::from_slice::<serde_json::Value>(line);
+        line.ends_with(b"\n") && said.is_ok_and(|said| said["message_type"] == "status")
+    }
+
+    /// In whatever pieces it comes: what is no status line stays, in its order, and how far it is does not depend on them.
+    #[test]
+    fn fuzz_status_lines() {
+        let lines = r#"{"message_type":"status","percent_done":0.5,"total_bytes":9,"bytes_done":3}
+{"message_type":"verbose_status","action":"new"}
+{"message_type":"status","total_bytes":9,"bytes_done":9}
+{"message_type":"summary","snapshot_id":"1f"}
+"#;
+        Fuzz::new("restic-status", Form::JsonLines).seed(lines).slow(4).run(|bytes| {
+            let lines = bytes.split_inclusive(|byte| *byte == b'\n');
+            let kept: Vec<u8> = lines.filter(|line| !is_status(line)).flatten().copied().collect();
+            let mut told: Vec<Option<(u64, u64)>> = Vec::new();
+            for length in [1, 7, 16 << 10] {
+                let (mut stdout, mut judged, mut at) = (Vec::new(), 0, None);
+                for piece in bytes.chunks(length) {
+                    stdout.extend_from_slice(piece);
+                    if piece.contains(&b'\n') {
+                        at = forget_status_lines(&mut stdout, &mut judged).or(at);
+                    }
+                    assert!(judged <= stdout.len(), "{judged} of {} bytes were looked at", stdout.len());
+                }
+                assert!(stdout == kept, "kept of pieces of {length}: {}", stdout.escape_ascii());
+                told.push(at);
+            }
+            assert!(told.iter().all(|at| *at == told[0]), "{told:?}");
+            told[0].map(drop).ok_or_else(|| "it does not tell how far it is".to_owned())
+        });
+    }
+
+    /// Whatever it complains of: it did nothing only if it says that it did not come as far, and what is secret is not told on.
+    #[test]
+    fn fuzz_complaints() {
+        let secret = "rest:http://u:p4ss@h/r/";
+        let program = Program { repository: secret.to_owned().into(), ..instead("restic") };
+        let refused =
+            format!("Fatal: unable to open config file: Head \"{secret}config\": connection refused\n");
+        let locked = "unable to create lock in backend: repository is already locked by PID 7 on h\n";
+        Fuzz::new("restic-complaints", Form::Text).seed(refused).seed(locked).slow(2).run(|bytes| {
+            let stderr = program.redact(String::from_utf8_lossy(bytes).into_owned());
+            assert!(!stderr.contains(secret), "{stderr}");
+            let text = stderr.to_lowercase();
+            let says = |words: &&str| text.contains(*words);
+            for code in [None, Some(1), Some(10), Some(11), Some(12)] {
+                let output = Output { code, ..failed(1, &stderr) };
+                if let Obstacle::Busy(why) = complaint("x", Purpose::Change, &output) {
+                    let not_opened = code == Some(10) || NOT_OPENED.iter().any(says);
+                    assert!(is_locked(&output) || says(&NO_LOCK) || not_opened, "{code:?}: {why}");
+                    let looked = complaint("x", Purpose::Look, &output);
+                    assert_eq!(looked, Obstacle::Busy(why), "{code:?}");
+                }
+            }
+            match complaint("x", Purpose::Change, &failed(1, &stderr)) {
+                Obstacle::Busy(_) => Ok(()),
+                Obstacle::Unclear(why) | Obstacle::Refuse(why) => Err(why),
+            }
+        });
+    }
+
     #[test]
     fn status_lines_are_read_and_dropped() {
         let mut stdout = br#"{"message_type":"status","total_bytes":9,"bytes_done":3}

@@ -177,6 +177,21 @@ impl Listing {
     }
 }
 
+/// The id of a repository, as `cat config` tells it.
+pub(super) fn repository_id(config: &str) -> Option<String> {
+    text_at(config, "id")
+}
+
+/// Which host a lock was taken on, as `cat lock` tells it.
+pub(super) fn lock_host(lock: &str) -> Option<String> {
+    text_at(lock, "hostname")
+}
+
+fn text_at(json: &str, name: &str) -> Option<String> {
+    let whole: serde_json::Value = serde_json::from_str(json).ok()?;
+    whole[name].as_str().map(str::to_owned)
+}
+
 /// The id that a finished `backup --json` tells: whole, or its beginning.
 pub(super) fn made_id(stdout: &str) -> Option<String> {
     stdout
@@ -261,6 +276,8 @@ mod tests {
             assert!(listing.unread("").unwrap().is_empty());
             for left in listing.left("u1", &pinned)? {
                 assert!(pinned.all().contains(&left), "{left} is not pinned");
+                let mut listed = listing.snapshots.iter().filter(|snapshot| snapshot.id == left);
+                assert!(listed.all(|snapshot| snapshot.uuid() == Some("u1")), "{left} is another's");
             }
             Ok(())
         });
@@ -271,6 +288,35 @@ mod tests {
         Fuzz::new("restic-lines", Form::JsonLines).seed(lines).run(|bytes| {
             let made = made_id(&String::from_utf8_lossy(bytes)).ok_or("it tells no id")?;
             assert!(made.len() >= 8 && made.bytes().all(|byte| byte.is_ascii_hexdigit()), "{made}");
+            Ok(())
+        });
+    }
+
+    /// Of each file that is there it is known whether it was read.
+    #[test]
+    fn fuzz_files() {
+        let listing = listing(serde_json::json!([{ "id": id('a') }]));
+        let files = format!("{}\n{}\n", id('a'), id('b'));
+        Fuzz::new("restic-files", Form::Text).seed(files).run(|bytes| {
+            let files = String::from_utf8_lossy(bytes);
+            let unread = listing.unread(&files)?;
+            for line in files.lines().map(str::trim).filter(|line| !line.is_empty()) {
+                let file = SnapshotId::try_from(line.to_owned()).unwrap();
+                assert_ne!(unread.contains(&file), line == id('a'), "{line}");
+            }
+            Ok(())
+        });
+    }
+
+    /// The proof of place is what stands there, or there is none.
+    #[test]
+    fn fuzz_configs() {
+        let config =
+            serde_json::json!({ "version": 2, "id": id('a'), "chunker_polynomial": "25b468838dcb75" });
+        Fuzz::new("restic-configs", Form::Json).seed(config.to_string()).run(|bytes| {
+            let said = repository_id(&String::from_utf8_lossy(bytes)).ok_or("it tells no id")?;
+            let again = serde_json::json!({ "id": said }).to_string();
+            assert_eq!(repository_id(&again), Some(said));
             Ok(())
         });
     }

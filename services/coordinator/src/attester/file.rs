@@ -169,6 +169,11 @@ fn ending(file: &mut File) -> io::Result<(Option<Vec<u8>>, Vec<u8>)> {
 
 #[cfg(test)]
 mod tests {
+    use sexton_model::Timestamp;
+    use sexton_model::attest::{Head, Sequence};
+    use sexton_protocol::BeaconSigner;
+    use sexton_testkit::fuzz::{Form, Fuzz};
+
     use super::*;
 
     fn signed(body: &str) -> SignedCheckpoint {
@@ -176,7 +181,87 @@ mod tests {
     }
 
     fn line(body: &str) -> String {
-        format!("{}\n", serde_json::to_string(&signed(body)).unwrap())
+        written(&signed(body))
+    }
+
+    fn written(signed: &SignedCheckpoint) -> String {
+        format!("{}\n", serde_json::to_string(signed).unwrap())
+    }
+
+    /// Three about one ledger, all heads in them, and by what they are verified: always the same ones.
+    fn three() -> (Vec<SignedCheckpoint>, Vec<Head>, BeaconVerifier) {
+        let secret = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
+        let keys = format!("[[keys]]\nid = \"k\"\nsecret = \"{secret}\"\n");
+        let signer = BeaconSigner::parse("k", &keys).unwrap();
+        let (mut sequence, mut three, mut heads) = (Sequence::default(), Vec::new(), Vec::new());
+        for n in 1..=3 {
+            let grown = vec![
+                Head { chain: "pauses".to_owned(), seq: n, hash: [7; 32] },
+                Head { chain: format!("d-{n}"), seq: 1, hash: [8; 32] },
+            ];
+            let next = sequence.next("here".to_owned(), 1, Timestamp(n), grown.clone());
+            let signed = signer.sign_checkpoint(&next).unwrap();
+            sequence.see(&signed.body).unwrap();
+            three.push(signed);
+            heads.extend(grown);
+        }
+        (three, heads, signer.verifier())
+    }
+
+    /// Whatever the file holds, what counts of it is what was signed; a line that was not is named.
+    #[test]
+    fn fuzz_what_counts() {
+        let (three, heads, verifier) = three();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("checkpoints");
+        let whole: String = three.iter().map(written).collect();
+        Fuzz::new("kept-checkpoints", Form::JsonLines).seed(whole).slow(8).run(|bytes| {
+            std::fs::write(&path, bytes).unwrap();
+            let found = newest(&path, &verifier).map_err(|error| {
+                assert!(matches!(error, FileError::Line { .. }), "{error:?}");
+                error.to_string()
+            })?;
+            assert!(found.highest_record() <= 3, "{found:?}");
+            for head in found.into_heads() {
+                assert!(heads.contains(&head), "{head:?} was never signed");
+            }
+            Ok(())
+        });
+    }
+
+    /// Whatever the file ends with stays, byte for byte: a line without end becomes the one that it is the beginning of, or
+    /// nothing is written.
+    #[test]
+    fn fuzz_endings() {
+        let (three, ..) = three();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("checkpoints");
+        let whole: String = three.iter().map(written).collect();
+        let torn = whole[..whole.len() - 40].to_owned();
+        let next = &three[2];
+        Fuzz::new("checkpoint-endings", Form::JsonLines).seed(whole).seed(torn).slow(4).run(|bytes| {
+            std::fs::write(&path, bytes).unwrap();
+            let mut open = Open::at(&path).map_err(|error| {
+                assert!(matches!(error, FileError::Form { .. }), "{error:?}");
+                error.to_string()
+            })?;
+            let lines = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+            assert_eq!((open.last().is_some(), open.is_torn()), (lines > 0, lines < bytes.len()));
+            if !open.is_torn() {
+                return Ok(());
+            }
+            let appended = open.append(std::slice::from_ref(next));
+            drop(open);
+            let after = std::fs::read(&path).unwrap();
+            if let Err(error) = appended {
+                assert!(after == bytes, "it was written to: {error}");
+                return Err(error.to_string());
+            }
+            assert!(after.starts_with(bytes), "what stood there is another");
+            assert!(after[lines..] == *written(next).as_bytes(), "it was completed to something else");
+            assert_eq!(Open::at(&path).unwrap().last(), Some(next));
+            Ok(())
+        });
     }
 
     #[test]

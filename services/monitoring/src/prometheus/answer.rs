@@ -61,6 +61,19 @@ pub(super) fn any_sample(data: &Value) -> Result<bool, String> {
     }
 }
 
+/// Whether any series is listed.
+///
+/// # Errors
+/// If it is no list.
+pub(super) fn any_series(data: &Value) -> Result<bool, String> {
+    data.as_array().map(|series| !series.is_empty()).ok_or_else(|| "is no list".to_owned())
+}
+
+/// The value of one command-line flag in the server's list of them.
+pub(super) fn flag(data: &Value, name: &str) -> Option<String> {
+    data[name].as_str().map(str::to_owned)
+}
+
 /// The value of one external label in the configuration that the server says it runs with. The server prints
 /// its configuration itself, in one form: two spaces a level, `global:` at the outermost.
 pub(super) fn external_label(yaml: &str, name: &str) -> Option<String> {
@@ -126,7 +139,7 @@ mod tests {
         assert!(any_sample(&json!({ "resultType": "vector" })).is_err());
     }
 
-    /// Each answer is read as if it were each of them.
+    /// Each answer is read as if it were each of them. Nothing is there only where a list is that says so.
     #[test]
     fn fuzz_answers() {
         let success = |data: Value| json!({ "status": "success", "data": data }).to_string();
@@ -139,12 +152,20 @@ mod tests {
             .seed(success(targets))
             .seed(success(json!({ "resultType": "vector", "result": [{ "value": [1, "2"] }] })))
             .seed(success(json!({ "yaml": yaml })))
+            .seed(success(json!({ "storage.tsdb.path": "/prometheus", "web.enable-admin-api": "true" })))
+            .seed(success(json!([{ "__name__": "up", "uuid": "u1" }])))
             .slow(2)
             .run(|bytes| {
                 let data = data(bytes)?;
+                let empty = |list: &Value| list.as_array().is_some_and(Vec::is_empty);
+                let (sample, series) = (any_sample(&data), any_series(&data));
+                assert!(sample != Ok(false) || empty(&data["result"]), "no sample in {data}");
+                assert!(series != Ok(false) || empty(&data), "no series in {data}");
                 let label = data["yaml"].as_str().and_then(|yaml| external_label(yaml, "cluster"));
-                let (any, targets) = (any_sample(&data).is_ok(), targets_of(data.clone(), "u1"));
-                if any || label.is_some() || data["yaml"].is_string() { Ok(()) } else { targets.map(drop) }
+                let shown = label.or_else(|| flag(&data, "storage.tsdb.path"));
+                let taken = sample.is_ok() || series.is_ok() || shown.is_some() || data["yaml"].is_string();
+                let targets = targets_of(data, "u1");
+                if taken { Ok(()) } else { targets.map(drop) }
             });
         Fuzz::new("prometheus-yaml", Form::Text).seed(yaml).run(|bytes| {
             let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;

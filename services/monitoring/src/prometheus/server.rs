@@ -61,7 +61,7 @@ impl Server {
     /// The value of a command-line flag.
     pub(super) async fn flag(&self, step: &StepContext, name: &str) -> Result<Option<String>, Obstacle> {
         let flags = self.read(step, "status/flags", &[]).await?;
-        Ok(flags[name].as_str().map(str::to_owned))
+        Ok(answer::flag(&flags, name))
     }
 
     /// The targets of `uuid` that the server knows.
@@ -75,10 +75,8 @@ impl Server {
     pub(super) async fn lists_series(&self, step: &StepContext, uuid: &str) -> Result<bool, Obstacle> {
         let selector = answer::selector(uuid);
         let query = [("match[]", selector.as_str()), ("start", "0"), ("end", LATE_S)];
-        match self.read(step, "series", &query).await? {
-            Value::Array(series) => Ok(!series.is_empty()),
-            _ => Err(unclear(step, "series", "is no list")),
-        }
+        let listed = self.read(step, "series", &query).await?;
+        answer::any_series(&listed).map_err(|why| unclear(step, "series", &why))
     }
 
     /// Whether any sample of `uuid` is left, at any time.

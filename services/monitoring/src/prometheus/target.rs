@@ -136,3 +136,29 @@ fn write(path: &Path, text: &str) -> std::io::Result<()> {
     new.sync_all()?;
     fs::rename(&temporary, path)
 }
+
+#[cfg(test)]
+mod tests {
+    use sexton_testkit::fuzz::{Form, Fuzz};
+
+    use super::*;
+
+    /// A folder is believed only if its mark says what is configured; else the mark is named, and nothing is known.
+    #[test]
+    fn fuzz_marks() {
+        let targets = tempfile::tempdir().unwrap();
+        let mark = targets.path().join(".place");
+        let folder = Folder { path: targets.path().to_owned(), place: "cluster=main".to_owned() };
+        Fuzz::new("prometheus-marks", Form::Json).seed(r#"{"place":"cluster=main"}"#).slow(2).run(|bytes| {
+            fs::write(&mark, bytes).unwrap();
+            if let Err(obstacle) = folder.prove() {
+                let why = obstacle.to_string();
+                assert!(matches!(obstacle, Obstacle::Unclear(_)) && why.contains(".place"), "{why}");
+                return Err(why);
+            }
+            let said: serde_json::Value = serde_json::from_slice(bytes).unwrap();
+            assert_eq!(said["place"], "cluster=main");
+            Ok(())
+        });
+    }
+}
