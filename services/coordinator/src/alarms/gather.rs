@@ -64,7 +64,7 @@ pub async fn digest(
     let held = answered(ledger.held()).await?;
     let unprotected = ledger.policy().lacks(at.day).map(str::to_owned);
     let mut material = Material {
-        ahead: answered(ledger.ahead(AHEAD_DAYS)).await?,
+        ahead: answered(ledger.ahead(AHEAD_DAYS, extent.limits())).await?,
         weeks: weeks(ledger, day).await?,
         held: held.longest,
         held_by: held.by,

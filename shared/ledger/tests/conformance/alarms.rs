@@ -290,7 +290,7 @@ pub async fn what_is_ahead_and_what_is_held_is_counted(fixture: &dyn Fixture) {
     on.claim(held, Stage::Announce).await.unwrap();
     on.claim(under_way, Stage::Announce).await.unwrap();
     // One day is five milliseconds: by now all of them are overdue, and so due today.
-    let ahead = on.ledger.ahead(7).await.unwrap();
+    let ahead = on.ledger.ahead(7, None).await.unwrap();
     let count = |begun| {
         let of = ahead.iter().filter(|one| one.begun == begun);
         of.inspect(|one| assert_eq!((one.stage, one.day), (Stage::Announce, 0)))
@@ -300,6 +300,16 @@ pub async fn what_is_ahead_and_what_is_held_is_counted(fixture: &dyn Fixture) {
     assert_eq!((count(false), count(true)), (2, 1), "{ahead:?}");
     assert_eq!(ahead[0].offsets, [-1, 0, 1, 2, 3]);
     assert_eq!(ahead[0].scope.as_str(), "tenants/acme");
+    // What is outside is left out where it is counted: it is cut behind that.
+    let within = async |scopes: &[&str]| {
+        let scopes = scopes.iter().map(|scope| scope.parse().unwrap()).collect();
+        on.ledger.ahead(7, Some(scopes)).await.unwrap()
+    };
+    assert_eq!(within(&["tenants/other", "tenants"]).await, ahead);
+    assert_eq!(within(&["tenants/acme"]).await, ahead);
+    for outside in [&["tenants/other", "tenants/ac", "tenants/acme/prod"][..], &[]] {
+        assert_eq!(within(outside).await, [], "{outside:?}");
+    }
 
     let jobs = on.ledger.held().await.unwrap();
     let [still] = jobs.longest.as_slice() else { panic!("{jobs:?}") };

@@ -215,7 +215,7 @@ async fn alarms(ledger: &dyn Ledger) {
     assert!(ledger.note_telling("alarm/1", "mail", 1, told).await.unwrap());
     ledger.acknowledge_alarm(1, &stage::actor("ops"), "seen").await.unwrap();
     ledger.watched(None).await.unwrap();
-    ledger.ahead(7).await.unwrap();
+    ledger.ahead(7, None).await.unwrap();
     ledger.held().await.unwrap();
     assert!(ledger.keep_digest("2026-12-01".parse().unwrap(), "{}").await.unwrap());
 }
