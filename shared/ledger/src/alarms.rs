@@ -75,7 +75,7 @@ pub struct HeldJobs {
 }
 
 /// What somebody finds to hold.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Found {
     /// The process that says it of itself; empty: what is seen in the job table.
     pub owner: String,
@@ -83,6 +83,8 @@ pub struct Found {
     pub since: Timestamp,
     /// What holds.
     pub hold: Vec<Alarm>,
+    /// Alarms, by their numbers, that hold no more, also if a process that is gone has said them.
+    pub over: BTreeSet<i64>,
 }
 
 /// What has changed because of that.
@@ -280,6 +282,7 @@ pub(crate) fn change(open: &[Row], found: &Found, now: Timestamp) -> Change {
             alarm: row.standing.alarm.clone(),
             owner: row.owner.clone(),
             seen_at: row.seen_at,
+            over: found.over.contains(&row.standing.id),
         })
         .collect();
     compare(&open, found.hold.clone(), &found.owner, now)

@@ -231,7 +231,7 @@ async fn the_worst_alarm_is_in_the_digest_however_many_were_raised_since() {
     let since = system.ledger.facts().await.unwrap().now;
     let many: Vec<Alarm> = (1..=i64::from(ALARMS_PAGE)).map(parked).collect();
     for (owner, hold) in [("one", vec![hold::orders_stopped("one", 60)]), ("another", many)] {
-        let found = Found { owner: owner.into(), since, hold };
+        let found = Found { owner: owner.into(), since, hold, ..Found::default() };
         system.ledger.note_alarms(found).await.unwrap();
     }
     let (day, rules) = (since.utc().date_naive(), Rules::default());

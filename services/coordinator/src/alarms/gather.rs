@@ -152,8 +152,8 @@ async fn batches(ledger: &dyn Ledger) -> Result<Vec<BatchFact>, LedgerError> {
     Ok(answered(ledger.batches()).await?.into_iter().map(fact).collect())
 }
 
-/// All of them, by the page: which are the worst is seen once all are there.
-async fn open(ledger: &dyn Ledger) -> Result<Vec<Standing>, LedgerError> {
+/// All of them, the newest first, by the page: which are the worst is seen once all are there.
+pub(super) async fn open(ledger: &dyn Ledger) -> Result<Vec<Standing>, LedgerError> {
     let (mut all, mut before) = (Vec::new(), None);
     loop {
         let filter = AlarmFilter { ended: false, before, limit: ALARMS_PAGE };

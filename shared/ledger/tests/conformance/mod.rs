@@ -331,6 +331,7 @@ macro_rules! conformance_tests {
             what_cannot_be_told_of_a_live_record_stays_claimed,
             an_alarm_is_raised_once_and_ends,
             what_was_seen_earlier_changes_nothing,
+            what_is_over_is_ended_though_whoever_told_it_is_gone,
             one_looks_at_a_time,
             an_alarm_is_told_once_by_each_route,
             what_could_not_be_told_is_told_again,

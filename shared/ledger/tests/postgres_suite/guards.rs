@@ -207,7 +207,7 @@ async fn alarms(ledger: &dyn Ledger) {
     let since = ledger.begin_alarm_round(1).await.unwrap().unwrap();
     let alarm = sexton_model::alarm::hold::orders_stopped("here", 60);
     for hold in [vec![alarm], Vec::new()] {
-        let found = sexton_ledger::Found { owner: String::new(), since, hold };
+        let found = sexton_ledger::Found { since, hold, ..Default::default() };
         ledger.note_alarms(found).await.unwrap();
     }
     assert!(ledger.claim_telling("alarm/1", "mail", 0, 1).await.unwrap());
