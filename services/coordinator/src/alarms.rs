@@ -189,7 +189,8 @@ impl Alarmer {
     /// What holds in the job table.
     async fn look(&self, ledger: &dyn Ledger, since: Timestamp) -> Result<(), LedgerError> {
         let hold = gather::alarms(ledger, self.options.rules).await?;
-        let found = Found { owner: String::new(), since, hold };
+        let over = lacking::over(ledger).await?;
+        let found = Found { owner: String::new(), since, hold, over };
         log(&answered(ledger.note_alarms(found)).await?);
         Ok(())
     }
@@ -202,7 +203,7 @@ impl Alarmer {
             return Ok(());
         }
         let since = answered(ledger.facts()).await?.now;
-        let found = Found { owner: self.options.name.clone(), since, hold };
+        let found = Found { owner: self.options.name.clone(), since, hold, over: BTreeSet::new() };
         log(&answered(ledger.note_alarms(found)).await?);
         *self.said.lock().unwrap_or_else(PoisonError::into_inner) = Said { at: Some(Instant::now()), holds };
         Ok(())

@@ -182,7 +182,7 @@ async fn what_does_not_come_back_is_told_once_whatever_order_is_out() {
     let scope = Some("lab".parse().unwrap());
     let alarm = Alarm::new(AlarmKind::NotBack, scope, subject.clone(), "it is not back", "look");
     let since = ledger.facts().await.unwrap().now;
-    ledger.note_alarms(Found { owner: String::new(), since, hold: vec![alarm] }).await.unwrap();
+    ledger.note_alarms(Found { since, hold: vec![alarm], ..Found::default() }).await.unwrap();
     for _ in 0..2 {
         alarmer.tick(&*ledger, &[]).await.unwrap();
         assert_eq!(open(&*ledger).await, [AlarmKind::NotBack]);

@@ -12,6 +12,7 @@ use sexton_ledger::sqlite::SqliteLedger;
 use sexton_ledger::{
     AlarmFilter, Alarms as _, Archive as _, Intent, Ledger as _, Limits, NewDeletion, Receipts as _,
 };
+use sexton_model::alarm::telling::OWNER_SILENT_MS;
 use sexton_model::alarm::{Alarm, AlarmKind};
 use sexton_model::belts::Policy;
 use sexton_model::catalogue::Catalogue;
@@ -290,6 +291,37 @@ async fn what_has_no_receipt_is_an_alarm_until_it_has_one() {
     site.round_of(&anew).await;
     again.say_lacking(&*site.ledger, &anew).await.unwrap();
     assert_eq!(site.open().await, []);
+}
+
+/// Whoever has told of it is gone, and cannot say that another one has signed it since.
+#[tokio::test]
+async fn what_a_coordinator_that_is_gone_has_told_ends_once_another_one_has_signed_it() {
+    let site = Site::new().await;
+    let (signed, broken, engine) = (site.made("one").await, site.made("two").await, site.engine().await);
+    for id in [signed, broken] {
+        site.to(&engine, id, Stage::Purge).await;
+    }
+    site.alter("DROP TRIGGER audit_keeps_events");
+    let rewrite = |from: &str, to: &str, of: &str| {
+        let rewritten = format!("UPDATE audit SET body = replace(body, '{from}', '{to}')");
+        site.alter(&format!("{rewritten} WHERE seq = 1 AND deletion_id IN ({of})"));
+    };
+    rewrite("\"by\":\"", "\"by\":\"x", &format!("{}, {}", signed.0, broken.0));
+    let due = notary::Due::default();
+    site.round_of(&due).await;
+    alarmer("gone").say_lacking(&*site.ledger, &due).await.unwrap();
+    assert_eq!(site.open().await.len(), 2);
+    site.alter(&format!("UPDATE alarms SET seen_at = seen_at - {}", OWNER_SILENT_MS * 1000));
+    let looks = async || {
+        site.alter("UPDATE alarm_rounds SET begun_at = 0");
+        alarmer("another").tick(&*site.ledger, &[]).await.unwrap();
+        site.open().await.iter().map(Alarm::key).collect::<Vec<_>>()
+    };
+    assert_eq!(looks().await.len(), 2, "neither has one");
+    rewrite("\"by\":\"x", "\"by\":\"", &signed.0.to_string());
+    site.round().await;
+    assert!(site.ledger.receipt(signed).await.unwrap().is_some());
+    assert_eq!(looks().await, [format!("no_receipt/{broken}")]);
 }
 
 /// What nobody asks about is settled by the round.

@@ -12,7 +12,7 @@ use sexton_model::alarm::{Acknowledged, Alarm, Change, Phase, Standing, Telling,
 use sexton_model::deletion::Deletion;
 use sexton_model::digest::{Ahead, HeldBy, Still};
 use sexton_model::job::StateName;
-use sexton_model::{Actor, DeletionId, Timestamp};
+use sexton_model::{Actor, DeletionId, Scope, Timestamp};
 
 use crate::row::code;
 use crate::rules::LedgerEvent;
@@ -75,7 +75,7 @@ pub struct HeldJobs {
 }
 
 /// What somebody finds to hold.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Found {
     /// The process that says it of itself; empty: what is seen in the job table.
     pub owner: String,
@@ -83,6 +83,8 @@ pub struct Found {
     pub since: Timestamp,
     /// What holds.
     pub hold: Vec<Alarm>,
+    /// Alarms, by their numbers, that hold no more, also if a process that is gone has said them.
+    pub over: BTreeSet<i64>,
 }
 
 /// What has changed because of that.
@@ -135,12 +137,13 @@ pub trait Alarms: Send + Sync + 'static {
     /// If the store cannot be read.
     async fn watched(&self, from: Option<WatchedFrom>) -> Result<WatchedPage, LedgerError>;
 
-    /// Jobs of stages that are due within so many policy days, or under way, counted by scope, stage, plan and day. Looks
-    /// at every job that is not over: for a digest.
+    /// Jobs of stages that are due within so many policy days, or under way, counted by scope, stage, plan and day: of these scopes
+    /// and those below them, or of all. Looks at every job that is not over: for a digest. At most twenty thousand counts, the
+    /// first ones by scope; those of other scopes take nobody's place.
     ///
     /// # Errors
     /// If the store cannot be read.
-    async fn ahead(&self, days: u8) -> Result<Vec<Ahead>, LedgerError>;
+    async fn ahead(&self, days: u8, scopes: Option<Vec<Scope>>) -> Result<Vec<Ahead>, LedgerError>;
 
     /// Jobs that are held, also between two steps.
     ///
@@ -279,6 +282,7 @@ pub(crate) fn change(open: &[Row], found: &Found, now: Timestamp) -> Change {
             alarm: row.standing.alarm.clone(),
             owner: row.owner.clone(),
             seen_at: row.seen_at,
+            over: found.over.contains(&row.standing.id),
         })
         .collect();
     compare(&open, found.hold.clone(), &found.owner, now)

@@ -48,6 +48,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use sexton_model::access::Priorities;
 use sexton_model::archive::Stub;
 use sexton_model::attest::{Head, SignedCheckpoint};
 use sexton_model::audit::Hash;
@@ -192,13 +193,27 @@ pub trait Ledger:
     /// Jobs whose lease, back-off or recheck is over: the event that is to be tried, at most `limit`.
     async fn to_wake(&self, limit: u32) -> Result<Vec<Intent>, LedgerError>;
 
-    /// Register or update at most [`REGISTER_MAX`] resources. All or nothing if `whole`, else each for itself;
-    /// results in order.
+    /// Register or update at most [`REGISTER_MAX`] resources, each with the priority that it states. All or nothing if `whole`,
+    /// else each for itself; results in order.
     ///
     /// # Errors
     /// [`LedgerError::TooMany`] if there are more: then nothing is written. Else the store did not do it.
     async fn register(
         &self,
+        resources: Vec<Resource>,
+        by: &Actor,
+        whole: bool,
+    ) -> Result<Vec<Result<(), NotDone>>, LedgerError> {
+        self.register_with(Priorities::Stated, resources, by, whole).await
+    }
+
+    /// The same with these priorities, by what is found in the transaction that registers them.
+    ///
+    /// # Errors
+    /// As [`Self::register`].
+    async fn register_with(
+        &self,
+        priorities: Priorities,
         resources: Vec<Resource>,
         by: &Actor,
         whole: bool,

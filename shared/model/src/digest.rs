@@ -18,6 +18,7 @@ use crate::alarm::hold::{self, BatchFact, Moment};
 use crate::alarm::{Acknowledged, AlarmKind, Severity, Standing, Subject};
 use crate::belts::Pause;
 use crate::belts::census::foreign::Foreign;
+use crate::belts::census::misplaced::ListedElsewhere;
 use crate::id::{DeletionId, Kind, ResourceId, Scope};
 use crate::job::{JobKind, Stage};
 use crate::time::Timestamp;
@@ -227,6 +228,9 @@ pub struct Digest {
     /// What others have deleted, as censuses of the last day found, the newest first.
     #[serde(default = "no_foreign")]
     pub foreign: Listed<Foreign>,
+    /// What these list in another scope than it is registered in, the newest first.
+    #[serde(default = "no_misplaced")]
+    pub misplaced: Listed<ListedElsewhere>,
     /// Batches that exceed a budget.
     pub batches: Listed<Waiting>,
     /// Alarms that are open, the worst first.
@@ -243,6 +247,11 @@ fn no_pauses() -> Listed<Pause> {
 
 /// And nothing of these.
 fn no_foreign() -> Listed<Foreign> {
+    Listed { items: Vec::new(), more: 0 }
+}
+
+/// Nor of what is listed elsewhere.
+fn no_misplaced() -> Listed<ListedElsewhere> {
     Listed { items: Vec::new(), more: 0 }
 }
 
@@ -369,6 +378,7 @@ pub fn compose(material: Material, (day, zone): (NaiveDate, Tz), at: &Moment) ->
         gone_by: material.watched.gone_by.finish(),
         pauses: first(pauses, LINES_MAX),
         foreign: first(material.foreign, LINES_MAX),
+        misplaced: first(material.misplaced, LINES_MAX),
         batches: first(material.batches.into_iter().map(batch).collect(), LINES_MAX),
         alarms: first(alarms.into_iter().map(alarm).collect(), LINES_MAX),
         lacks: material.lacks.into_iter().chain(missed).collect(),

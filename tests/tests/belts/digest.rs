@@ -5,6 +5,7 @@ use sexton_ledger::{ALARMS_PAGE, Found};
 use sexton_model::access::Extent;
 use sexton_model::alarm::{Alarm, AlarmKind, Moment, Notice, Rules, Severity, Subject, hold};
 use sexton_model::belts::PauseSelector;
+use sexton_model::belts::census::{Census, Misplaced};
 use sexton_model::digest::{Coming, Daily, Digest, Listed, Material, Outstanding, compose};
 use sexton_model::job::{Stage, StateName};
 use sexton_model::time::Day;
@@ -170,7 +171,8 @@ async fn the_digest_says_what_comes_what_stands_out_and_what_stands_still() {
     }
 }
 
-/// Of three machines two are to go on the same day, where one may; and somebody else has removed the third.
+/// Of three machines two are to go on the same day, where one may; somebody else has removed the third, and one is said to be where it
+/// is not registered.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_digest_says_which_batches_wait_and_what_others_have_deleted() {
     let on_call = OnCall::new().await;
@@ -185,6 +187,11 @@ async fn the_digest_says_which_batches_wait_and_what_others_have_deleted() {
     let all = [web01(), other.clone(), gone.clone()];
     system.hand_in(&all, 3).await.unwrap();
     assert_eq!(system.hand_in(&all[..2], 2).await.unwrap().paused, None, "one is not many");
+    let moved: ResourceId = "vm/db01".parse().unwrap();
+    system.register_in("tenants/other", &moved, false).await;
+    let around = system.census(&[moved.clone(), web01(), other.clone()], 3).await;
+    let around = Census { scope: "tenants".parse().unwrap(), ..around };
+    assert!(!system.ledger.take_census(around, &ops()).await.unwrap().unwrap().has_paused());
     for id in system.delete_both([web01(), other]).await {
         system.until_job(id, Stage::Announce, frozen).await;
     }
@@ -197,10 +204,15 @@ async fn the_digest_says_which_batches_wait_and_what_others_have_deleted() {
     let [foreign] = digest.foreign.items.as_slice() else { panic!("{text}") };
     let said = (foreign.scope.as_str(), foreign.count, foreign.named.as_slice());
     assert_eq!(said, ("tenants/acme", 1, std::slice::from_ref(&gone)), "{text}");
+    let [elsewhere] = digest.misplaced.items.as_slice() else { panic!("{text}") };
+    let [listed_in, registered_in] = ["tenants/acme", "tenants/other"].map(|scope| scope.parse().unwrap());
+    let named = [Misplaced { id: moved, listed_in, registered_in }];
+    assert_eq!((elsewhere.count, elsewhere.named.as_slice()), (1, &named[..]), "{text}");
     for part in [
         "needs approval since ",
         ": 2 of vm in tenants/acme before announce: ",
         "1 of vm in tenants/acme, found by census ",
+        "vm/db01 (listed in tenants/acme, registered in tenants/other)",
     ] {
         assert!(text.contains(part), "{part:?} is missing in {text}");
     }
@@ -218,7 +230,7 @@ async fn the_worst_alarm_is_in_the_digest_however_many_were_raised_since() {
     let since = system.ledger.facts().await.unwrap().now;
     let many: Vec<Alarm> = (1..=i64::from(ALARMS_PAGE)).map(parked).collect();
     for (owner, hold) in [("one", vec![hold::orders_stopped("one", 60)]), ("another", many)] {
-        let found = Found { owner: owner.into(), since, hold };
+        let found = Found { owner: owner.into(), since, hold, ..Found::default() };
         system.ledger.note_alarms(found).await.unwrap();
     }
     let (day, rules) = (since.utc().date_naive(), Rules::default());

@@ -7,7 +7,7 @@ use sexton_model::access::Extent;
 use sexton_model::alarm::hold::BatchFact;
 use sexton_model::alarm::{Alarm, Facts, Holding, Moment, Rules, Standing, TOGETHER, excused, of_deletion};
 use sexton_model::belts::census::daily::{self, Missed};
-use sexton_model::belts::census::{self, foreign};
+use sexton_model::belts::census::{self, foreign, misplaced};
 use sexton_model::belts::one_shot::OneShot;
 use sexton_model::digest::{AHEAD_DAYS, Coming, Daily, Digest, LINES_MAX, Material, compose};
 use sexton_model::{DeletionId, undo};
@@ -61,15 +61,16 @@ pub async fn digest(
     extent: &Extent,
 ) -> Result<Digest, LedgerError> {
     let at = moment(ledger, rules).await?;
-    let held = answered(ledger.held()).await?;
+    let (held, censuses) = (answered(ledger.held()).await?, answered(ledger.censuses()).await?);
     let unprotected = ledger.policy().lacks(at.day).map(str::to_owned);
     let mut material = Material {
-        ahead: answered(ledger.ahead(AHEAD_DAYS)).await?,
+        ahead: answered(ledger.ahead(AHEAD_DAYS, extent.limits())).await?,
         weeks: weeks(ledger, day).await?,
         held: held.longest,
         held_by: held.by,
         pauses: answered(ledger.pauses()).await?,
-        foreign: foreign::of_last_day(&answered(ledger.censuses()).await?, at.now),
+        foreign: foreign::of_last_day(&censuses, at.now),
+        misplaced: misplaced::of_last_day(&censuses, at.now),
         batches: batches(ledger).await?,
         alarms: open(ledger).await?,
         lacks: lacks.iter().cloned().chain(unprotected).collect(),
@@ -151,8 +152,8 @@ async fn batches(ledger: &dyn Ledger) -> Result<Vec<BatchFact>, LedgerError> {
     Ok(answered(ledger.batches()).await?.into_iter().map(fact).collect())
 }
 
-/// All of them, by the page: which are the worst is seen once all are there.
-async fn open(ledger: &dyn Ledger) -> Result<Vec<Standing>, LedgerError> {
+/// All of them, the newest first, by the page: which are the worst is seen once all are there.
+pub(super) async fn open(ledger: &dyn Ledger) -> Result<Vec<Standing>, LedgerError> {
     let (mut all, mut before) = (Vec::new(), None);
     loop {
         let filter = AlarmFilter { ended: false, before, limit: ALARMS_PAGE };

@@ -100,7 +100,8 @@ mod tests {
         for (number, scope) in scopes.iter().enumerate() {
             let since = ledger.facts().await.unwrap().now;
             // Each is found by a process of its own, so that the one before it goes on to hold.
-            let found = Found { owner: format!("c{number}"), since, hold: vec![alarm(number, scope)] };
+            let (owner, hold) = (format!("c{number}"), vec![alarm(number, scope)]);
+            let found = Found { owner, since, hold, ..Found::default() };
             assert_eq!(ledger.note_alarms(found).await.unwrap().raised.len(), 1);
         }
         ledger

@@ -4,7 +4,7 @@ use axum::http::StatusCode;
 use axum::{Extension, Json};
 use sexton_api::{ListQuery, NameInfo, PAGE_MAX, Page, REGISTER_MAX, Register, Registered, ResourceInfo};
 use sexton_ledger::{LedgerError, NotDone, Note, ResourceFilter, ResourceView};
-use sexton_model::access::{Permission, Reach, Takes, may, priority_over, to_register_over};
+use sexton_model::access::{Permission, Priorities, Reach, Takes, may, to_register_over};
 use sexton_model::resource::{Presence, Resource};
 use sexton_model::{ResourceId, statement};
 
@@ -19,7 +19,7 @@ pub(super) async fn register(
     asker: Asker,
     By(by): By,
     once: Once,
-    Body(mut body): Body<Register>,
+    Body(body): Body<Register>,
 ) -> Result<Lines, Refused> {
     let count = body.resources.len();
     if count == 0 || count > REGISTER_MAX {
@@ -29,7 +29,7 @@ pub(super) async fn register(
         ));
     }
     let (mut refused, mut denied) = (Vec::with_capacity(count), Vec::new());
-    for resource in &mut body.resources {
+    for resource in &body.resources {
         let mut why = unfit(&api, resource);
         if why.is_none() {
             why = not_by(&api, &asker, resource).await?;
@@ -48,7 +48,7 @@ pub(super) async fn register(
         true => Vec::new(),
         // What the job table would refuse is said at once with what is refused here, and not only the next time.
         false if nothing => api.engine.ledger.check_resources(fit, &by).await?,
-        false => once.ledger.register(fit, &by, body.whole).await?,
+        false => once.ledger.register_with(priorities(&asker), fit, &by, body.whole).await?,
     };
     if !body.dry_run {
         let refused = by_the_ledger.iter().filter_map(|line| line.as_ref().err());
@@ -124,8 +124,7 @@ fn done_before(
 
 /// Why this caller may not register it: a token that is limited registers in its own scopes only, and takes nothing into
 /// them that is of another one; and what takes it out from under a belt takes a role of its own ([`to_register_over`]).
-/// Whoever may set no priority registers it with the one that it has.
-async fn not_by(api: &Api, asker: &Asker, new: &mut Resource) -> Result<Option<String>, Refused> {
+async fn not_by(api: &Api, asker: &Asker, new: &Resource) -> Result<Option<String>, Refused> {
     let Asker::Known(bearer) = asker else { return Ok(None) };
     let view = api.engine.ledger.resource(&new.id).await?;
     let there = view.as_ref().map(|there| (&there.resource, there.presence));
@@ -135,14 +134,20 @@ async fn not_by(api: &Api, asker: &Asker, new: &mut Resource) -> Result<Option<S
     if let Err(why) = inside {
         return Ok(Some(why.to_string()));
     }
-    if may(bearer, Permission::Steer, Reach::Filtered).is_err() {
-        new.priority = priority_over(there, new);
-    }
-    let takes = to_register_over(there, new, api.plans.catalogue());
+    let new = priorities(asker).over(there, new);
+    let takes = to_register_over(there, &new, api.plans.catalogue());
     let denied = takes.into_iter().find_map(|Takes { field, what }| {
         may(bearer, what, Reach::Filtered).err().map(|why| format!("{field}: {why}"))
     });
     Ok(denied)
+}
+
+/// Whoever may set no priority registers each with the one that it has.
+fn priorities(asker: &Asker) -> Priorities {
+    match asker {
+        Asker::Known(bearer) if may(bearer, Permission::Steer, Reach::Filtered).is_err() => Priorities::Kept,
+        Asker::Known(_) | Asker::Trusted => Priorities::Stated,
+    }
 }
 
 /// Why nothing could ever be done about a resource: no plan, a part of it at an instance that nobody knows, or a part

@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use chrono::NaiveDate;
 use sexton_model::alarm::{Acknowledged, Alarm, KEPT_MS, Phase, Telling};
 use sexton_model::digest::{Ahead, KEPT_DAYS};
-use sexton_model::{Actor, Timestamp};
+use sexton_model::{Actor, Scope, Timestamp};
 use sqlx::Row as _;
 use sqlx::postgres::{PgConnection, PgRow};
 
@@ -70,8 +70,8 @@ impl Alarms for PgLedger {
         watched::watched(self, from).await
     }
 
-    async fn ahead(&self, days: u8) -> Result<Vec<Ahead>, LedgerError> {
-        watched::ahead(self, days).await
+    async fn ahead(&self, days: u8, scopes: Option<Vec<Scope>>) -> Result<Vec<Ahead>, LedgerError> {
+        watched::ahead(self, days, scopes.as_deref()).await
     }
 
     async fn held(&self) -> Result<HeldJobs, LedgerError> {

@@ -129,19 +129,15 @@ async fn one(db: &mut PgConnection, id: i64) -> Result<Option<Canary>, LedgerErr
     found.as_deref().map(parse).transpose()
 }
 
-/// One that was judged, and what is known of the ledger if that has paused everything: as soon as it is committed.
-pub(super) type Heard = (Canary, Option<Mark>);
-
 /// What an answer changes about one, written down with the pause that it leads to. Whoever calls it has the
 /// [`pause::lock`].
-pub(super) async fn hear(db: &mut PgConnection, id: i64, came: &Came) -> Result<Option<Heard>, LedgerError> {
+pub(super) async fn hear(db: &mut PgConnection, id: i64, came: &Came) -> Result<Option<Canary>, LedgerError> {
     let Some(mut canary) = one(db, id).await? else { return Ok(None) };
     let Some(verdict) = canary.hear(came) else { return Ok(None) };
     let at = find::clock(db).await?;
-    let (mut paused, mut marked) = (None, None);
+    let mut paused = None;
     if let Some(reason) = canary.pauses(&verdict, &pause::pauses(db).await?) {
-        let (done, mark) = pause::locked(db, PauseSelector::default(), &actor(), &reason).await?;
-        (paused, marked) = (Some(done.pause.id), Some(mark));
+        paused = Some(pause::locked(db, PauseSelector::default(), &actor(), &reason).await?.pause.id);
     }
     canary.keep(came);
     canary.judged = Some(Judged { verdict, at, pause: paused });
@@ -149,19 +145,21 @@ pub(super) async fn hear(db: &mut PgConnection, id: i64, came: &Came) -> Result<
     for newer in canary::judged_with(&canary, last_run(db).await?) {
         judge(db, &newer).await?;
     }
-    Ok(Some((canary, marked)))
+    Ok(Some(canary))
 }
 
-/// Commit what was heard.
+/// Commit what was heard. That it has paused everything is a decision as any pause is, to be missed if the job table goes back.
 pub(super) async fn commit(
     ledger: &PgLedger,
-    tx: Transaction<'_, Postgres>,
-    (canary, marked): Heard,
+    mut tx: Transaction<'_, Postgres>,
+    canary: Canary,
 ) -> Result<Canary, LedgerError> {
+    let decided = match canary.judged.as_ref().and_then(|judged| judged.pause) {
+        Some(_) => review::decide(&mut tx, ledger, None).await?,
+        None => None,
+    };
     tx.commit().await.map_err(doing("writing what came of a canary"))?;
-    if let Some(mark) = marked {
-        ledger.known.note(mark, None);
-    }
+    ledger.known.note_decision(decided);
     Ok(canary)
 }
 

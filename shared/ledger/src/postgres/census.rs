@@ -5,7 +5,6 @@ use async_trait::async_trait;
 use sexton_model::belts::PauseSelector;
 use sexton_model::belts::census::daily::{Attempt, Seen};
 use sexton_model::belts::census::{AsRegistered, Census, Latest, Population, Refusal, Taken};
-use sexton_model::checkpoint::Mark;
 use sexton_model::time::Day;
 use sexton_model::{Actor, Kind, ResourceId, Scope, Timestamp};
 use sqlx::postgres::{PgConnection, PgRow};
@@ -118,30 +117,23 @@ async fn judge(
             pause::append(&mut tx, &census::refused(of, &refusal)).await?;
         }
     }
-    let mut marks = Vec::new();
-    let paused = place(&mut tx, to_pause.scope, &mut marks).await?;
-    let paused_everywhere = place(&mut tx, to_pause.everywhere, &mut marks).await?;
+    let paused = place(&mut tx, to_pause.scope).await?;
+    let paused_everywhere = place(&mut tx, to_pause.everywhere).await?;
     let done = judged.map(|taken| Counted { taken, paused, paused_everywhere });
     let decided = review::decide(&mut tx, ledger, None).await?;
     ledger.note(&mut tx, || done.as_ref().ok().cloned().map(Note::CensusTaken)).await?;
     tx.commit().await.map_err(part())?;
     ledger.known.note_decision(decided);
-    for mark in marks {
-        ledger.known.note(mark, None);
-    }
     Ok(done.map_err(NotDone::from))
 }
 
-/// One of the pauses that a census leads to, and what is known of the ledger once it is committed.
+/// One of the pauses that a census leads to.
 async fn place(
     db: &mut PgConnection,
     to_pause: Option<(PauseSelector, String)>,
-    marks: &mut Vec<Mark>,
 ) -> Result<Option<i64>, LedgerError> {
     let Some((covers, reason)) = to_pause else { return Ok(None) };
-    let (done, mark) = pause::locked(db, covers, &census::coordinator()?, &reason).await?;
-    marks.push(mark);
-    Ok(Some(done.pause.id))
+    Ok(Some(pause::locked(db, covers, &census::coordinator()?, &reason).await?.pause.id))
 }
 
 /// One that is believed.

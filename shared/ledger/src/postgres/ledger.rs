@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use sexton_model::access::Priorities;
 use sexton_model::archive::Stub;
 use sexton_model::attest::{Head, SignedCheckpoint};
 use sexton_model::audit::{Broken, Hash};
@@ -95,14 +96,15 @@ impl Ledger for PgLedger {
         find::to_wake(self, limit).await
     }
 
-    async fn register(
+    async fn register_with(
         &self,
+        priorities: Priorities,
         resources: Vec<Resource>,
         by: &Actor,
         whole: bool,
     ) -> Result<Vec<Result<(), NotDone>>, LedgerError> {
         within("resources", resources.len(), REGISTER_MAX)?;
-        resources::register(self, &resources, by, whole).await
+        resources::register(self, (&resources, priorities), by, whole).await
     }
 
     async fn check_resources(

@@ -3,7 +3,6 @@ use serde::Serialize;
 use sexton_model::belts::ceiling::{Ceilings, NewCeiling, ScopeCeiling};
 use sexton_model::belts::pauses::room;
 use sexton_model::belts::{InForce, Pause, PauseSelector};
-use sexton_model::checkpoint::Mark;
 use sexton_model::{Actor, JobId, Timestamp};
 use sqlx::Row as _;
 use sqlx::postgres::PgConnection;
@@ -25,7 +24,7 @@ const HEAD: &str = "SELECT pause_seq, pause_head FROM ledger";
 const LAST: &str = "SELECT coalesce(max(id), 0) FROM pauses";
 const STANDING: &str = "SELECT count(*) FROM pauses WHERE NOT lifted";
 const INSERT: &str = "INSERT INTO pauses (id, body) VALUES ($1, $2)";
-const REVISE: &str = "UPDATE ledger SET revision = revision + 1 RETURNING revision, epoch";
+const REVISE: &str = "UPDATE ledger SET revision = revision + 1";
 const ADVANCE: &str = "UPDATE ledger SET pause_seq = $1, pause_head = $2";
 const IN_FORCE: &str = "SELECT body FROM pauses WHERE NOT lifted ORDER BY id";
 const ONE: &str = "SELECT body FROM pauses WHERE id = $1 AND NOT lifted";
@@ -63,32 +62,32 @@ pub(super) async fn pause(
     lock(&mut tx).await?;
     let standing: i64 = sqlx::query_scalar(STANDING).fetch_one(&mut *tx).await.map_err(part())?;
     room(&covers, usize::try_from(standing).unwrap_or(usize::MAX))?;
-    let (paused, mark) = locked(&mut tx, covers, by, reason).await?;
+    let paused = locked(&mut tx, covers, by, reason).await?;
     let decided = review::decide(&mut tx, ledger, None).await?;
     ledger.note(&mut tx, || Some(Note::Paused(paused.pause.clone(), paused.orders_out))).await?;
     tx.commit().await.map_err(part())?;
-    ledger.known.note(mark, None);
     ledger.known.note_decision(decided);
     Ok(paused)
 }
 
-/// The same for whoever has the [`lock`], and what is known of the ledger once it is committed.
+/// The same for whoever has the [`lock`]. It is known once it was decided ([`review::decide`]) and is committed: not by the revision
+/// alone, which may be that of another job table, or of an older one.
 pub(super) async fn locked(
     db: &mut PgConnection,
     covers: PauseSelector,
     by: &Actor,
     reason: &str,
-) -> Result<(Paused, Mark), LedgerError> {
+) -> Result<Paused, LedgerError> {
     let part = || doing("pausing");
     let last: i64 = sqlx::query_scalar(LAST).fetch_one(&mut *db).await.map_err(part())?;
     let since = find::clock(db).await?;
     let pause = Pause { id: last + 1, covers, by: by.clone(), reason: reason.to_owned(), since };
     sqlx::query(INSERT).bind(pause.id).bind(text(&pause)?).execute(&mut *db).await.map_err(part())?;
     append(db, &event("paused", by, since, &pause)?).await?;
-    let row = sqlx::query(REVISE).fetch_one(&mut *db).await.map_err(part())?;
+    let done = sqlx::query(REVISE).execute(&mut *db).await.map_err(part())?;
+    all_there("ledger", done.rows_affected(), 1)?;
     let orders_out = orders_out(db, &pause.covers).await?;
-    let (revision, epoch) = (row.try_get(0).map_err(part())?, review::epoch(&row, 1)?);
-    Ok((Paused { pause, orders_out }, Mark { epoch, revision, ..Mark::default() }))
+    Ok(Paused { pause, orders_out })
 }
 
 /// The gate alone, then the ledger's row.

@@ -7,10 +7,11 @@ use sexton_model::deletion::Deletion;
 use sexton_model::digest::{Ahead, HeldBy, Still};
 use sexton_model::job::{Blocker, JobKind, Stage};
 use sexton_model::plan::Plan;
-use sexton_model::{DeletionId, JobId, Timestamp};
+use sexton_model::{DeletionId, JobId, Scope, Timestamp};
 use sqlx::Row as _;
 use sqlx::postgres::{PgConnection, PgRow};
 
+use super::census::texts;
 use super::error::{corrupt, doing};
 use super::records::Digest;
 use super::{PgLedger, SNAPSHOT, find, load};
@@ -39,7 +40,7 @@ const RESTORING: &str = "WITH restoring AS MATERIALIZED ( \
 const PARKED_AT: &str = "SELECT DISTINCT ON (deletion_id) deletion_id, body FROM audit \
      WHERE deletion_id = ANY($1) AND strpos(body, $2) > 0 ORDER BY deletion_id, seq DESC";
 /// Of what has begun, only what follows is ahead. What is overdue is due today. Three parts, each by an index: of jobs that
-/// are over there are many.
+/// are over there are many. What nobody has asked for is left out before it is cut.
 const AHEAD: &str = "SELECT d.scope, d.plan, (j.id % 8)::smallint, j.locks, \
        CASE WHEN j.locks THEN 0 ELSE greatest(0, (j.due_at - $1) / $2) END::integer, count(*) \
      FROM (SELECT id, deletion_id, locks, rank, due_at FROM jobs WHERE queued AND due_at < $1 + $2 * $3 \
@@ -47,6 +48,8 @@ const AHEAD: &str = "SELECT d.scope, d.plan, (j.id % 8)::smallint, j.locks, \
        UNION ALL SELECT id, deletion_id, locks, rank, due_at FROM jobs \
          WHERE locks AND NOT queued AND state IN (2, 3, 4)) j \
      JOIN deletions d ON d.id = j.deletion_id WHERE j.rank > 0 \
+       AND ($5::text[] IS NULL OR EXISTS (SELECT 1 FROM unnest($5::text[]) AS n (scope) \
+         WHERE d.scope = n.scope OR starts_with(d.scope, n.scope || '/'))) \
      GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3, 4, 5 LIMIT $4";
 const PLANS: &str = "SELECT digest, body FROM plans WHERE digest = ANY($1)";
 /// What stands before a stage, and what a belt stopped between two steps. Only of these the reason is JSON. Locked jobs are few,
@@ -105,7 +108,11 @@ async fn restoring(db: &mut PgConnection) -> Result<Vec<DeletionId>, LedgerError
 }
 
 /// What is due within so many days, or under way.
-pub(super) async fn ahead(ledger: &PgLedger, days: u8) -> Result<Vec<Ahead>, LedgerError> {
+pub(super) async fn ahead(
+    ledger: &PgLedger,
+    days: u8,
+    scopes: Option<&[Scope]>,
+) -> Result<Vec<Ahead>, LedgerError> {
     let part = || doing("counting what is ahead");
     let mut tx = ledger.pool.begin_with(SNAPSHOT).await.map_err(part())?;
     let now = find::clock(&mut tx).await?;
@@ -115,6 +122,7 @@ pub(super) async fn ahead(ledger: &PgLedger, days: u8) -> Result<Vec<Ahead>, Led
         .bind(day_us)
         .bind(i64::from(days))
         .bind(alarms::GROUPS_MAX)
+        .bind(scopes.map(texts))
         .fetch_all(&mut *tx)
         .await
         .map_err(part())?;

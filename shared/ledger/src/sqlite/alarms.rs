@@ -3,7 +3,7 @@ use async_trait::async_trait;
 use chrono::NaiveDate;
 use sexton_model::alarm::{Acknowledged, KEPT_MS, Phase, Telling};
 use sexton_model::digest::{Ahead, KEPT_DAYS};
-use sexton_model::{Actor, Timestamp};
+use sexton_model::{Actor, Scope, Timestamp};
 
 use super::connection::{Bind, Db, Row as Stored, change_one, execute, row, rows, store};
 use super::pausing::link;
@@ -249,9 +249,9 @@ impl Alarms for SqliteLedger {
         self.reads.read(move |db| watched::watched(db, from)).await
     }
 
-    async fn ahead(&self, days: u8) -> Result<Vec<Ahead>, LedgerError> {
+    async fn ahead(&self, days: u8, scopes: Option<Vec<Scope>>) -> Result<Vec<Ahead>, LedgerError> {
         let (now, day) = (self.clock.now(), self.setting.day);
-        self.reads.read(move |db| watched::ahead(db, now, (day, days))).await
+        self.reads.read(move |db| watched::ahead(db, now, (day, days), scopes.as_deref())).await
     }
 
     async fn held(&self) -> Result<HeldJobs, LedgerError> {

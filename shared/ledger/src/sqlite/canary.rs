@@ -13,7 +13,7 @@ use super::memory::{self, Memory, Staged};
 use super::pausing::{self, link};
 use super::run::Setting;
 use super::writer::{Answer, Work};
-use super::{SqliteLedger, mixed_up};
+use super::{SqliteLedger, mixed_up, reviewing};
 use crate::LedgerError;
 use crate::canary::{self, Canaries, NewRun, Numbers};
 use crate::rules::text;
@@ -105,6 +105,8 @@ pub(super) fn hear(
     if let Some(reason) = canary.pauses(&verdict, &memory::pauses(db)?) {
         let everything = PauseSelector::default();
         pause = Some(pausing::pause(db, memory, staged, (&everything, &actor(), &reason))?.pause.id);
+        // A decision as any pause is, to be missed if the file goes back.
+        staged.raised = Some(reviewing::raise(db)?);
     }
     canary.keep(came);
     canary.judged = Some(Judged { verdict, at: staged.now, pause });

@@ -3,6 +3,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use rusqlite::params;
+use sexton_model::access::Priorities;
 use sexton_model::audit::{self, Hash};
 use sexton_model::belts::Policy;
 use sexton_model::deletion::{Deletion, Hold, Record};
@@ -100,7 +101,7 @@ fn judge(
     db: &Db,
     memory: &mut Memory,
     staged: &mut Staged,
-    (resources, by, policy): (&[Resource], &Actor, &Arc<Policy>),
+    (resources, priorities, by, policy): (&[Resource], Priorities, &Actor, &Arc<Policy>),
 ) -> Result<Judged, LedgerError> {
     let mut there = standing(db, resources.iter().map(|r| &r.id))?;
     let left = crate::groups::left(resources, |id| Some(&there.get(&id.to_string())?.resource));
@@ -114,6 +115,8 @@ fn judge(
         let key = new.id.to_string();
         let old = there.get(&key);
         let known = old.map(|o| (&o.resource, o.presence));
+        let kept = priorities.over(known, new);
+        let new = &*kept;
         let live = old.and_then(|o| o.live);
         let verdict = rules::registering(known, live, new)
             .and_then(|what| rules::regrouping((known, new), &requesters, by).map(|()| what));
@@ -154,9 +157,9 @@ pub(super) fn check(
     db: &Db,
     memory: &mut Memory,
     staged: &mut Staged,
-    asked: (&[Resource], &Actor, &Arc<Policy>),
+    (resources, by, policy): (&[Resource], &Actor, &Arc<Policy>),
 ) -> Result<Vec<Result<(), NotDone>>, LedgerError> {
-    judge(db, memory, staged, asked).map(|judged| judged.results)
+    judge(db, memory, staged, (resources, Priorities::Stated, by, policy)).map(|judged| judged.results)
 }
 
 /// Register or update. Without a policy nobody is asked what they claim, and what is written down of that stays: for who changes
@@ -166,11 +169,11 @@ pub(super) fn register(
     memory: &mut Memory,
     staged: &mut Staged,
     policy: Option<&Arc<Policy>>,
-    (resources, by, whole): (&[Resource], &Actor, bool),
+    (resources, priorities, by, whole): (&[Resource], Priorities, &Actor, bool),
 ) -> Result<Vec<Result<(), NotDone>>, LedgerError> {
     let none = Arc::default();
     let Judged { there, holders, claims, results, events, mut changed } =
-        judge(db, memory, staged, (resources, by, policy.unwrap_or(&none)))?;
+        judge(db, memory, staged, (resources, priorities, by, policy.unwrap_or(&none)))?;
     if whole && results.iter().any(Result::is_err) {
         let rest = |result: Result<(), NotDone>| result.and(Err(NotDone::WithTheRest));
         return Ok(results.into_iter().map(rest).collect());

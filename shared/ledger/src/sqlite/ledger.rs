@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 
 use async_trait::async_trait;
+use sexton_model::access::Priorities;
 use sexton_model::archive::Stub;
 use sexton_model::attest::{Head, SignedCheckpoint};
 use sexton_model::audit::{Broken, Hash};
@@ -142,14 +143,15 @@ impl Ledger for SqliteLedger {
         self.reads.read_to_ask(move |db| find::to_wake(db, now, limit, (&limits, &rounds))).await
     }
 
-    async fn register(
+    async fn register_with(
         &self,
+        priorities: Priorities,
         resources: Vec<Resource>,
         by: &Actor,
         whole: bool,
     ) -> Result<Vec<Result<(), NotDone>>, LedgerError> {
         within("resources", resources.len(), REGISTER_MAX)?;
-        match self.ask(Work::Register(resources, by.clone(), whole)).await? {
+        match self.ask(Work::Register(resources, priorities, by.clone(), whole)).await? {
             Answer::Register(results) => Ok(results),
             other => Err(mixed_up(&other)),
         }

@@ -81,7 +81,8 @@ pub(super) fn takes_no_fence(answer: &Answer) -> bool {
         Answer::Access(access::Done::Issue(done)) => done.is_ok(),
         Answer::Access(access::Done::Revoke(done)) => matches!(done, Revocation::Done(_)),
         // Each intent takes a fence, a look takes one, and a checkpoint and an epoch have numbers of their own. The others tell
-        // people something, or would be found or done anew: nothing goes on because they are lost.
+        // people something, or would be found or done anew: nothing goes on because they are lost. A canary that pauses raises it
+        // by itself.
         Answer::Run(_)
         | Answer::Access(access::Done::Refused)
         | Answer::CheckResources(_)

@@ -8,12 +8,13 @@ use sexton_model::digest::{Ahead, HeldBy, Still};
 use sexton_model::job::{Blocker, JobKind, Stage};
 use sexton_model::plan::Plan;
 use sexton_model::time::Day;
-use sexton_model::{DeletionId, JobId, Timestamp};
+use sexton_model::{DeletionId, JobId, Scope, Timestamp};
 
 use super::codes::{self, corrupt};
 use super::connection::{Bind, Db, Row, rows, store};
 use super::load::{Bodies, load};
 use crate::alarms::{self, RESTORES_WATCHED, WATCHED_MAX};
+use crate::rules::text;
 use crate::{HELD_READ, HeldJobs, LedgerError, WatchedFrom, WatchedPage, WatchedRecord};
 
 /// The first half by the index of what is watched: without its name the planner would read every live record. The second one through
@@ -36,7 +37,7 @@ pub(super) const RESTORING: &str = "SELECT j.deletion_id FROM jobs AS j INDEXED 
 const PARKED_AT: &str = "SELECT body FROM audit WHERE deletion_id = ?1 AND instr(body, ?2) > 0 \
      ORDER BY seq DESC LIMIT 1";
 /// Of what has begun, only what follows is ahead. What is overdue is due today. Three parts, each by an index: of jobs that
-/// are over there are many.
+/// are over there are many. What nobody has asked for is left out before it is cut.
 const AHEAD: &str = "SELECT r.scope, d.plan, j.id % 8, j.locks, \
        CASE WHEN j.locks THEN 0 ELSE max(0, (j.due_at - ?1) / ?2) END, count(*) \
      FROM (SELECT id, deletion_id, locks, rank, due_at FROM jobs WHERE queued AND due_at < ?1 + ?2 * ?3 \
@@ -44,6 +45,8 @@ const AHEAD: &str = "SELECT r.scope, d.plan, j.id % 8, j.locks, \
        UNION ALL SELECT id, deletion_id, locks, rank, due_at FROM jobs \
          WHERE locks AND NOT queued AND state IN (2, 3, 4)) AS j \
      JOIN deletions AS d ON d.id = j.deletion_id JOIN records AS r ON r.deletion_id = d.id WHERE j.rank > 0 \
+       AND (?5 IS NULL OR EXISTS (SELECT 1 FROM json_each(?5) AS n WHERE r.scope = n.value \
+         OR substr(r.scope, 1, length(n.value) + 1) = n.value || '/')) \
      GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3, 4, 5 LIMIT ?4";
 /// What stands before a stage, and what a belt stopped between two steps: of that only the lock tells it from what is in line. By
 /// the partial indexes.
@@ -128,11 +131,16 @@ fn parked_at(db: &Db, id: DeletionId) -> Result<Option<Timestamp>, LedgerError> 
 }
 
 /// What is due within so many days, or under way.
-pub(super) fn ahead(db: &Db, now: Timestamp, (day, days): (Day, u8)) -> Result<Vec<Ahead>, LedgerError> {
+pub(super) fn ahead(
+    db: &Db,
+    now: Timestamp,
+    (day, days): (Day, u8),
+    scopes: Option<&[Scope]>,
+) -> Result<Vec<Ahead>, LedgerError> {
     let doing = "counting what is ahead";
     let mut bind = Bind::default();
     bind.add(now.0).add(i64::try_from(day.length_ms().saturating_mul(1000)).unwrap_or(i64::MAX));
-    bind.add(i64::from(days)).add(alarms::GROUPS_MAX);
+    bind.add(i64::from(days)).add(alarms::GROUPS_MAX).add(scopes.map(|of| text(&of)).transpose()?);
     let mut plans: BTreeMap<i64, [i32; 5]> = BTreeMap::new();
     let mut found = Vec::new();
     for row in rows(db, doing, AHEAD, bind)? {

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use sexton_model::access::Priorities;
 use sexton_model::archive::Stub;
 use sexton_model::attest::{Head, SignedCheckpoint};
 use sexton_model::belts::ceiling::NewCeiling;
@@ -54,7 +55,7 @@ const INTENTS: usize = 512;
 #[derive(Debug)]
 pub(super) enum Work {
     Run(Arc<Vec<Intent>>),
-    Register(Vec<Resource>, Actor, bool),
+    Register(Vec<Resource>, Priorities, Actor, bool),
     /// Writes nothing; asked of the writer because it remembers how far deletions are.
     CheckResources(Vec<Resource>, Actor),
     Create(Vec<NewDeletion>),
@@ -302,12 +303,12 @@ fn one(
             let mut results = run::run(db, memory, staged, (setting, decider), &[batch])?;
             Answer::Run(results.pop().unwrap_or_default())
         }
-        Work::Register(resources, by, whole) => Answer::Register(inventory::register(
+        Work::Register(resources, priorities, by, whole) => Answer::Register(inventory::register(
             db,
             memory,
             staged,
             Some(&setting.policy.get()),
-            (resources, by, *whole),
+            (resources, *priorities, by, *whole),
         )?),
         Work::CheckResources(resources, by) => Answer::CheckResources(inventory::check(
             db,

@@ -24,7 +24,7 @@ fn alarm(id: i64) -> Alarm {
 impl Stagehand {
     async fn note_as(&self, owner: &str, since: Timestamp, ids: &[i64]) -> Noted {
         let hold = ids.iter().copied().map(alarm).collect();
-        self.ledger.note_alarms(Found { owner: owner.into(), since, hold }).await.unwrap()
+        self.ledger.note_alarms(Found { owner: owner.into(), since, hold, ..Found::default() }).await.unwrap()
     }
 
     async fn note(&self, ids: &[i64]) -> Noted {
@@ -101,6 +101,25 @@ pub async fn what_was_seen_earlier_changes_nothing(fixture: &dyn Fixture) {
     assert_eq!(ids(&on.note_as("c1", early, &[]).await.ended), [2]);
 }
 
+/// Of what is over nobody is believed for a day who has told it and is gone: whoever looks at the job table ends it.
+pub async fn what_is_over_is_ended_though_whoever_told_it_is_gone(fixture: &dyn Fixture) {
+    let on = Stagehand::new(fixture).await;
+    let hold: Vec<Alarm> = [1, 2].map(|id| Alarm { kind: AlarmKind::NoReceipt, ..alarm(id) }).to_vec();
+    let found = Found { owner: "gone".into(), since: on.now().await, hold, ..Found::default() };
+    assert_eq!(ids(&on.ledger.note_alarms(found).await.unwrap().raised), [1, 2]);
+    let look = async |owner: &str| {
+        let over = [1].into();
+        let found = Found { owner: owner.into(), since: on.now().await, over, ..Found::default() };
+        ids(&on.ledger.note_alarms(found).await.unwrap().ended)
+    };
+    assert_eq!(look("").await, Vec::<i64>::new(), "it may say so by itself");
+    // Ten minutes in which it has said nothing.
+    fixture.execute("UPDATE alarms SET seen_at = seen_at - 600000000").await;
+    assert_eq!(look("another").await, Vec::<i64>::new(), "of itself alone");
+    assert_eq!(look("").await, [1], "and the other one has its day");
+    assert_eq!(on.open().await, [2]);
+}
+
 pub async fn one_looks_at_a_time(fixture: &dyn Fixture) {
     let on = Stagehand::new(fixture).await;
     let (one, other) = tokio::join!(on.ledger.begin_alarm_round(60_000), on.ledger.begin_alarm_round(60_000));
@@ -174,7 +193,7 @@ pub async fn an_acknowledgement_is_written_down(fixture: &dyn Fixture) {
     assert_eq!(fixture.count(events).await, 1);
     // It still holds, in other words: it stays open, and seen.
     let worse = Alarm { text: "worse".into(), ..alarm(1) };
-    let found = Found { owner: String::new(), since: on.now().await, hold: vec![worse] };
+    let found = Found { since: on.now().await, hold: vec![worse], ..Found::default() };
     assert_eq!(on.ledger.note_alarms(found).await.unwrap(), Noted::default());
     let standing = on.ledger.alarm(1).await.unwrap().unwrap().standing;
     assert_eq!((standing.alarm.text.as_str(), standing.acknowledged.is_some()), ("worse", true));
@@ -290,7 +309,7 @@ pub async fn what_is_ahead_and_what_is_held_is_counted(fixture: &dyn Fixture) {
     on.claim(held, Stage::Announce).await.unwrap();
     on.claim(under_way, Stage::Announce).await.unwrap();
     // One day is five milliseconds: by now all of them are overdue, and so due today.
-    let ahead = on.ledger.ahead(7).await.unwrap();
+    let ahead = on.ledger.ahead(7, None).await.unwrap();
     let count = |begun| {
         let of = ahead.iter().filter(|one| one.begun == begun);
         of.inspect(|one| assert_eq!((one.stage, one.day), (Stage::Announce, 0)))
@@ -300,6 +319,16 @@ pub async fn what_is_ahead_and_what_is_held_is_counted(fixture: &dyn Fixture) {
     assert_eq!((count(false), count(true)), (2, 1), "{ahead:?}");
     assert_eq!(ahead[0].offsets, [-1, 0, 1, 2, 3]);
     assert_eq!(ahead[0].scope.as_str(), "tenants/acme");
+    // What is outside is left out where it is counted: it is cut behind that.
+    let within = async |scopes: &[&str]| {
+        let scopes = scopes.iter().map(|scope| scope.parse().unwrap()).collect();
+        on.ledger.ahead(7, Some(scopes)).await.unwrap()
+    };
+    assert_eq!(within(&["tenants/other", "tenants"][..]).await, ahead);
+    assert_eq!(within(&["tenants/acme"][..]).await, ahead);
+    for outside in [&["tenants/other", "tenants/ac", "tenants/acme/prod"][..], &[]] {
+        assert_eq!(within(outside).await, [], "{outside:?}");
+    }
 
     let jobs = on.ledger.held().await.unwrap();
     let [still] = jobs.longest.as_slice() else { panic!("{jobs:?}") };

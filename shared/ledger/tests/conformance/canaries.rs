@@ -84,7 +84,10 @@ pub async fn a_canary_that_is_accepted_pauses_everything_with_its_verdict(fixtur
     on.ledger.hear_canary(sent[0].id, &rejected).await.unwrap().unwrap();
     // Another copy of that consumer believes it, after the first has not.
     let believed = Came::Answered(Outcome::refused("there is no such thing"));
+    let number = on.ledger.known().mark.number;
     let accepted = on.ledger.hear_canary(sent[0].id, &believed).await.unwrap().unwrap();
+    let paused = on.ledger.known().mark.number;
+    assert!(paused > number, "it is missed if the job table goes back");
     let judged = accepted.judged.clone().unwrap();
     assert_eq!((judged.verdict.word(), judged.pause), ("ACCEPTED", Some(1)));
     let pauses = on.ledger.pauses().await.unwrap();
@@ -96,6 +99,7 @@ pub async fn a_canary_that_is_accepted_pauses_everything_with_its_verdict(fixtur
     let second = on.ledger.hear_canary(sent[1].id, &believed).await.unwrap().unwrap();
     assert_eq!(second.judged.map(|judged| (judged.verdict.word(), judged.pause)), Some(("ACCEPTED", None)));
     assert_eq!(on.ledger.pauses().await.unwrap().len(), 1, "everything is paused already");
+    assert_eq!(on.ledger.known().mark.number, paused);
     assert_eq!(on.ledger.hear_canary(sent[0].id, &rejected).await.unwrap(), None, "it stays so");
     assert!(on.ledger.resume(1, &actor("ops"), None).await.unwrap().unwrap());
     assert_eq!(on.ledger.verify_chains(None, 10).await.unwrap().broken, []);

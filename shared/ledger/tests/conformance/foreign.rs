@@ -30,7 +30,7 @@ fn options() -> Options {
 
 impl Stagehand {
     /// With all of them registered, and counted once.
-    async fn of_many_scopes(fixture: &dyn Fixture) -> Self {
+    pub async fn of_many_scopes(fixture: &dyn Fixture) -> Self {
         let on = Self::with(fixture, options()).await;
         for of in SCOPES {
             let numbered = (1..=EACH).map(|number| format!("{of}{number}"));
@@ -45,7 +45,7 @@ impl Stagehand {
     }
 
     /// A census of that scope, in which the first so many of its machines are gone.
-    async fn without(&self, of: &str, gone: usize, fewer: bool) -> Result<Counted, NotDone> {
+    pub async fn without(&self, of: &str, gone: usize, fewer: bool) -> Result<Counted, NotDone> {
         let left = (gone + 1..=EACH).map(|number| format!("{of}{number}"));
         let listed = |name: String| Listed {
             id: format!("vm/{name}").parse().unwrap(),

@@ -2,12 +2,13 @@
 use std::sync::Arc;
 
 use sexton_ledger::{LedgerError, NewDeletion, NotDone};
-use sexton_model::Timestamp;
+use sexton_model::access::Priorities;
 use sexton_model::deletion::CannotDelete;
 use sexton_model::plan::Plan;
 use sexton_model::rebuilt::Rebuilt;
 use sexton_model::resource::{Criticality, Presence as Inventory, Resource};
 use sexton_model::time::Day;
+use sexton_model::{ResourceId, Timestamp};
 
 use super::Fixture;
 use super::cancel::cancel;
@@ -151,6 +152,27 @@ pub async fn a_check_says_what_registering_would_and_writes_nothing(fixture: &dy
     assert_eq!(on.ledger.register(list.clone(), &ops, false).await.unwrap(), checked);
     assert_eq!(on.ledger.check_resources(list, &ops).await.unwrap(), checked, "as it stands now");
     assert!(on.ledger.resource(&there).await.unwrap().unwrap().resource.protected);
+}
+
+/// An operator sets one after it was looked whether anybody has, and before it is registered.
+pub async fn whoever_may_set_no_priority_leaves_the_one_that_is_found(fixture: &dyn Fixture) {
+    let on = Stagehand::new(fixture).await;
+    let (ops, platform) = (actor("ops"), actor("platform"));
+    let id = on.register("web01").await;
+    let stated = Resource { priority: 7, ..resource("web01", "uuid-of-web01") };
+    let of = async |id: &ResourceId| on.ledger.resource(id).await.unwrap().unwrap().resource;
+    on.ledger.prioritize(&id, -5, &ops).await.unwrap().unwrap();
+    // What it states besides is taken.
+    let more = Resource { protected: true, ..stated.clone() };
+    let new = Resource { priority: 3, ..resource("new", "1") };
+    let list = vec![stated.clone(), more.clone(), new.clone(), Resource { priority: 4, ..new.clone() }];
+    let kept = on.ledger.register_with(Priorities::Kept, list, &platform, true).await.unwrap();
+    assert_eq!(kept, [Ok(()), Ok(()), Ok(()), Ok(())]);
+    assert_eq!(of(&id).await, Resource { priority: -5, ..more });
+    assert_eq!(of(&new.id).await, new, "it has the one that was stated first");
+    let set = on.ledger.register_with(Priorities::Stated, vec![stated.clone()], &ops, false).await.unwrap();
+    assert_eq!((set, of(&id).await), (vec![Ok(())], stated));
+    assert_eq!(on.ledger.verify_chains(None, 20).await.unwrap().broken, []);
 }
 
 pub async fn a_record_needs_a_fitting_resource_and_plan(fixture: &dyn Fixture) {

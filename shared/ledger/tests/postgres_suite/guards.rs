@@ -2,11 +2,13 @@
 use std::sync::Arc;
 
 use sexton_ledger::postgres::{PgDueReader, PgLedger};
-use sexton_ledger::{DueReader, Intent, Ledger, LedgerError, NotDone, Options};
+use sexton_ledger::{DueReader, Intent, Ledger, LedgerError, NewRun, NotDone, Options};
 use sexton_model::belts::Policy;
 use sexton_model::belts::ceiling::Ceiling;
+use sexton_model::canary::{Came, Probe};
 use sexton_model::decide::{Event, Refusal};
 use sexton_model::job::{Stage, StateName};
+use sexton_model::step::Outcome;
 use sexton_model::time::Day;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use tokio::sync::Barrier;
@@ -205,7 +207,7 @@ async fn alarms(ledger: &dyn Ledger) {
     let since = ledger.begin_alarm_round(1).await.unwrap().unwrap();
     let alarm = sexton_model::alarm::hold::orders_stopped("here", 60);
     for hold in [vec![alarm], Vec::new()] {
-        let found = sexton_ledger::Found { owner: String::new(), since, hold };
+        let found = sexton_ledger::Found { since, hold, ..Default::default() };
         ledger.note_alarms(found).await.unwrap();
     }
     assert!(ledger.claim_telling("alarm/1", "mail", 0, 1).await.unwrap());
@@ -213,7 +215,7 @@ async fn alarms(ledger: &dyn Ledger) {
     assert!(ledger.note_telling("alarm/1", "mail", 1, told).await.unwrap());
     ledger.acknowledge_alarm(1, &stage::actor("ops"), "seen").await.unwrap();
     ledger.watched(None).await.unwrap();
-    ledger.ahead(7).await.unwrap();
+    ledger.ahead(7, None).await.unwrap();
     ledger.held().await.unwrap();
     assert!(ledger.keep_digest("2026-12-01".parse().unwrap(), "{}").await.unwrap());
 }
@@ -353,6 +355,45 @@ async fn a_ceiling_that_a_failover_has_lost_is_noticed_although_others_have_gone
     assert_eq!(review.behind.decision, known.decision);
     let under = other.run(vec![claim]).await.unwrap().remove(0).unwrap_err();
     assert_eq!(under, NotDone::Refused(Refusal::UnderReview(review.epoch)));
+}
+
+/// What stops something is taken by a job table of another name, too. Nothing of that one is known of the one that was here: behind its
+/// later epoch nobody would miss what that one loses, and by its numbers it would seem to have gone back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_known_of_another_job_table_though_it_is_paused() {
+    let database = Database::new().await;
+    let hand = Stagehand::of_many_scopes(&database).await;
+    let ops = stage::actor("ops");
+    let forged = |instance: &str| (Probe::ForgedOrder { instance: instance.parse().unwrap() }, None);
+    let probes = ["dns.main", "ipam.main"].map(forged).to_vec();
+    let run = NewRun { asked_by: None, within_ms: 3_600_000, probes };
+    let sent = hand.ledger.begin_canaries(run).await.unwrap().unwrap();
+    let believed = Came::Answered(Outcome::refused("there is no such thing"));
+    let hear = async |nth: usize| {
+        let heard = hand.ledger.hear_canary(sent[nth].id, &believed).await.unwrap().unwrap();
+        heard.judged.and_then(|judged| judged.pause).expect("it pauses everything")
+    };
+    let before = hand.ledger.known().mark;
+    let pause = hear(0).await;
+    let known = hand.ledger.known();
+    assert!(known.mark.number > before.number && known.mark.revision > before.revision, "{known:?}");
+    assert_eq!(known.decision.as_ref().map(|last| last.chain.as_str()), Some("pauses"));
+    assert!(hand.ledger.resume(pause, &ops, None).await.unwrap().unwrap());
+
+    let known = hand.ledger.known();
+    let another = "UPDATE ledger SET ledger = 'another', epoch = epoch + 1, revision = revision + 100";
+    sqlx::query(another).execute(&mut database.raw().await).await.unwrap();
+    let counted = hand.without("a", 4, true).await.unwrap();
+    assert!(counted.paused.is_some(), "{counted:?}");
+    assert_eq!(hand.ledger.known(), known, "by a census");
+    hear(1).await;
+    assert_eq!(hand.ledger.known(), known, "by a canary");
+    let covers = sexton_model::belts::PauseSelector::default();
+    hand.ledger.pause(covers, &ops, "stop").await.unwrap();
+    assert_eq!(hand.ledger.known(), known, "by somebody");
+    assert_eq!(hand.ledger.pauses().await.unwrap().len(), 3, "all of it stands");
+    let answer = hand.ledger.checkpoint().await;
+    assert!(matches!(answer, Err(LedgerError::Unfit(_))), "{answer:?}");
 }
 
 /// A transaction that is dropped between its statements leaves nothing behind in the pool.

@@ -5,6 +5,8 @@
 //! ceilings, budgets, pauses and tokens decide about it, the groups of which never two go at once, how dangerous it is to
 //! delete or to forget, and whoever is to be told. To add to what guards it takes nothing more. Who is restored first is
 //! no platform's matter while it is being restored: a registration by whoever is no operator leaves it.
+use std::borrow::Cow;
+
 use serde_json::Value;
 
 use super::Permission;
@@ -63,12 +65,26 @@ pub fn to_register_over(
     takes
 }
 
-/// The priority with which `new` is registered by whoever may set none: what is registered keeps what it has. An operator may have
-/// set that for restores that are under way, and platforms register what they have again and again, with what they state themselves.
-pub fn priority_over(there: Option<(&Resource, Presence)>, new: &Resource) -> i16 {
-    match there {
-        Some((old, Presence::Registered)) => old.priority,
-        _ => new.priority,
+/// With which priorities somebody registers what is registered already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Priorities {
+    /// With those that are stated: whoever may set them.
+    Stated,
+    /// With those that they have: whoever may set none. An operator may have set one for restores that are under way, and platforms
+    /// register what they have again and again, with what they state themselves.
+    Kept,
+}
+
+impl Priorities {
+    /// `new` as it is registered over what is there under its name. To be asked of what is found where it is written: an operator
+    /// may set one at any moment.
+    pub fn over<'a>(self, there: Option<(&Resource, Presence)>, new: &'a Resource) -> Cow<'a, Resource> {
+        match (self, there) {
+            (Self::Kept, Some((old, Presence::Registered))) if old.priority != new.priority => {
+                Cow::Owned(Resource { priority: old.priority, ..new.clone() })
+            }
+            (Self::Kept | Self::Stated, _) => Cow::Borrowed(new),
+        }
     }
 }
 
@@ -227,13 +243,11 @@ mod tests {
         let old = of(-5);
         let there = Some((&old, Presence::Registered));
         for stated in [PRIORITY_DEFAULT, 7, -5] {
-            assert_eq!(priority_over(there, &of(stated)), -5);
-            assert_eq!(
-                priority_over(Some((&old, Presence::Recycled)), &of(stated)),
-                stated,
-                "the name is free"
-            );
-            assert_eq!(priority_over(None, &of(stated)), stated);
+            let over = |priorities: Priorities, there| priorities.over(there, &of(stated)).priority;
+            assert_eq!((over(Priorities::Kept, there), over(Priorities::Stated, there)), (-5, stated));
+            let free = Some((&old, Presence::Recycled));
+            assert_eq!(over(Priorities::Kept, free), stated, "the name is free");
+            assert_eq!(over(Priorities::Kept, None), stated);
         }
         assert_eq!(taken((&old, Presence::Registered), &of(7)), [Permission::Steer]);
         assert_eq!(taken((&old, Presence::Registered), &of(-5)), []);

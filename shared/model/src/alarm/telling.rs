@@ -12,7 +12,8 @@ pub const AGAIN_MS: u64 = 24 * 3_600_000;
 /// What one process says of itself is believed for so long, in milliseconds: then that process is gone.
 pub const OWNER_SILENT_MS: u64 = 10 * 60_000;
 /// What it says of purges without a receipt is believed longer, in milliseconds: a day. One that was started anew knows of none before
-/// it has gone through all records, which takes as long as there are many, and does not begin under a review.
+/// it has gone through all records, which takes as long as there are many, and does not begin under a review. Not of one that is
+/// signed by now.
 pub const NO_RECEIPT_SILENT_MS: u64 = 24 * 3_600_000;
 
 /// How long a route that has failed is left alone.
@@ -115,6 +116,8 @@ pub struct Open {
     pub owner: String,
     /// When it was found last, if it has an owner.
     pub seen_at: Timestamp,
+    /// Whether it is seen in the job table that it holds no more, whatever its owner says.
+    pub over: bool,
 }
 
 /// What is to be written.
@@ -147,7 +150,7 @@ pub fn compare(open: &[Open], hold: Vec<Alarm>, owner: &str, now: Timestamp) -> 
     }
     for (key, open) in there {
         let own = open.owner == owner && !found.contains(&key);
-        let silent = now.ms_since(open.seen_at) >= believed_ms(open.alarm.kind);
+        let silent = now.ms_since(open.seen_at) >= believed_ms(open);
         let left = owner.is_empty() && !open.owner.is_empty() && silent;
         if own || left {
             change.end.push(open.id);
@@ -156,7 +159,8 @@ pub fn compare(open: &[Open], hold: Vec<Alarm>, owner: &str, now: Timestamp) -> 
     change
 }
 
-/// How long what a process says is believed while it says nothing, in milliseconds.
-fn believed_ms(kind: AlarmKind) -> u64 {
-    if kind == AlarmKind::NoReceipt { NO_RECEIPT_SILENT_MS } else { OWNER_SILENT_MS }
+/// How long what a process says is believed while it says nothing, in milliseconds. One that lives ends by itself what is over, or
+/// would say it anew.
+fn believed_ms(open: &Open) -> u64 {
+    if open.alarm.kind == AlarmKind::NoReceipt && !open.over { NO_RECEIPT_SILENT_MS } else { OWNER_SILENT_MS }
 }

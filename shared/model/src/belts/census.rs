@@ -18,7 +18,7 @@ pub mod foreign;
 mod handed_in;
 mod latest;
 pub mod listing;
-mod misplaced;
+pub mod misplaced;
 mod population;
 mod written;
 

@@ -5,6 +5,7 @@ use crate::alarm::{Standing, not_back};
 use crate::belts::Pause;
 use crate::belts::census::daily::Missed;
 use crate::belts::census::foreign::Foreign;
+use crate::belts::census::misplaced::ListedElsewhere;
 use crate::deletion::{Deletion, RecordStatus};
 use crate::digest::{Ahead, Coming, HeldBy, LINES_MAX, Listed, Overdue, Still, short};
 use crate::job::{Job, JobState};
@@ -61,6 +62,8 @@ pub struct Material {
     pub pauses: Vec<Pause>,
     /// What others have deleted, as censuses of the last day found.
     pub foreign: Vec<Foreign>,
+    /// What these list in another scope than it is registered in.
+    pub misplaced: Vec<ListedElsewhere>,
     /// Batches that wait.
     pub batches: Vec<BatchFact>,
     /// Alarms that are open.
@@ -142,6 +145,7 @@ impl Material {
         self.held_by.retain(|held| extent.contains(&held.scope));
         self.pauses.retain(|pause| pause.covers.scope.as_ref().is_none_or(|scope| extent.meets(scope)));
         self.foreign.retain(|one| extent.contains(&one.scope));
+        self.misplaced.retain(|one| extent.contains(&one.scope));
         self.batches.retain(|batch| extent.contains(&batch.group.scope));
         self.alarms.retain(|one| one.alarm.scope.as_ref().is_some_and(|scope| extent.contains(scope)));
     }

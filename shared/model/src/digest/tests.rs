@@ -7,6 +7,7 @@ use crate::alarm::tests::{at, on, park, record, untold};
 use crate::belts::PauseSelector;
 use crate::belts::budget::{Counted, Exceeded, Group, Limit};
 use crate::belts::census::daily::Missed;
+use crate::belts::census::misplaced::Misplaced;
 use crate::job::JobState;
 
 /// As the tests' plan has them: announce 5 days before, hard 3 and purge 8 days after, the name free 38 days after.
@@ -206,6 +207,15 @@ fn whoever_is_limited_sees_its_own() {
         named: Vec::new(),
     };
     material.foreign = vec![foreign("b"), foreign("a/c")];
+    let elsewhere = |scope_of: &str| ListedElsewhere {
+        census: 1,
+        kind: "vm".parse().unwrap(),
+        scope: scope(scope_of),
+        found_at: Timestamp(0),
+        count: 1,
+        named: Vec::new(),
+    };
+    material.misplaced = vec![elsewhere("b"), elsewhere("a/c")];
     let limit = Limit { counted: Counted::Everywhere, most: 5, days: 1, uncounted: false };
     let batch = |batch, scope_of: &str| BatchFact {
         batch,
@@ -218,6 +228,8 @@ fn whoever_is_limited_sees_its_own() {
     material.keep(&extent);
     let digest = made(material);
     let seen: Vec<&Scope> = digest.foreign.items.iter().map(|one| &one.scope).collect();
+    assert_eq!(seen, [&scope("a/c")]);
+    let seen: Vec<&Scope> = digest.misplaced.items.iter().map(|one| &one.scope).collect();
     assert_eq!(seen, [&scope("a/c")]);
     let batches: Vec<_> = digest.batches.items.iter().map(|one| (one.batch, one.needs_approval)).collect();
     assert_eq!(batches, [(2, true)]);
@@ -251,6 +263,19 @@ fn people_read_all_of_it() {
         named: vec!["vm/web07".parse().unwrap(), "vm/web08".parse().unwrap()],
     };
     material.foreign = vec![foreign(9, "tenants/acme", 3), foreign(8, "b", 2)];
+    let moved = Misplaced {
+        id: "vm/db01".parse().unwrap(),
+        listed_in: scope("tenants/acme"),
+        registered_in: scope("tenants/other"),
+    };
+    material.misplaced = vec![ListedElsewhere {
+        census: 7,
+        kind: "vm".parse().unwrap(),
+        scope: scope("tenants"),
+        found_at: on("2027-01-09"),
+        count: 4,
+        named: vec![moved],
+    }];
     let at = at(on("2027-01-10"));
     let overdue = record(1, "credential", Some("2026-12-20"));
     material.watched.see(&overdue, None, &at);
@@ -268,7 +293,10 @@ fn people_read_all_of_it() {
         "Deleted by others, or registered wrongly, as censuses of the last day found:\n  3 of vm in tenants/acme, \
          found by census 9 at 2027-01-0",
         ": vm/web07, vm/web08 and 1 more\n  2 of vm in b, found by census 8 at ",
-        ", 5 deleted by others",
+        ", 5 deleted by others, 4 listed in another scope",
+        "Listed in another scope than they are registered in, as censuses of the last day found:\n  4 of vm, found by census 7 \
+         of tenants at 2027-01-0",
+        ": vm/db01 (listed in tenants/acme, registered in tenants/other) and 3 more\n",
         "Parked, the longest first:\n  d-2 hard of vm/web02 in tenants/acme since 2027-01-08",
         "another uuid",
         "another uuid [undo: it cannot be cancelled any more; its data is there until purge begins",
@@ -278,6 +306,10 @@ fn people_read_all_of_it() {
     }
     let json = serde_json::to_string(&digest).unwrap();
     assert_eq!(serde_json::from_str::<Digest>(&json).unwrap(), digest, "and programs, too");
+    // One that an earlier version has kept says nothing of these.
+    let mut kept = serde_json::to_value(&digest).unwrap();
+    kept.as_object_mut().unwrap().remove("misplaced").unwrap();
+    assert!(serde_json::from_value::<Digest>(kept).unwrap().misplaced.items.is_empty());
 }
 
 #[test]

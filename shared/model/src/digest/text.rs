@@ -2,6 +2,7 @@
 use std::fmt::{self, Formatter, Write as _};
 
 use crate::belts::census::foreign::Foreign;
+use crate::belts::census::misplaced::{ListedElsewhere, Misplaced};
 use crate::digest::{AHEAD_DAYS, Coming, Digest, Listed, Outstanding, Overdue, Still};
 use crate::job::Stage;
 use crate::time::{Timestamp, rehearsal_notice};
@@ -16,9 +17,11 @@ impl Digest {
         let mut parts = vec![format!("{due} stages due in {AHEAD_DAYS} days")];
         let counted = |list: usize, more: u64| list as u64 + more;
         let foreign: u64 = self.foreign.items.iter().map(|one| one.count).sum();
+        let misplaced: u64 = self.misplaced.items.iter().map(|one| one.count).sum();
         for (count, what) in [
             (counted(self.alarms.items.len(), self.alarms.more), "open alarms"),
             (foreign, "deleted by others"),
+            (misplaced, "listed in another scope"),
             (counted(self.credentials.items.len(), self.credentials.more), "overdue credentials"),
             (counted(self.gone_by.items.len(), self.gone_by.more), "missed dates"),
             (counted(self.not_back.items.len(), self.not_back.more), "cancelled and not back"),
@@ -67,6 +70,12 @@ pub(super) fn write(digest: &Digest, f: &mut Formatter<'_>) -> fmt::Result {
         "Deleted by others, or registered wrongly, as censuses of the last day found",
         &digest.foreign,
         foreign,
+    )?;
+    list(
+        f,
+        "Listed in another scope than they are registered in, as censuses of the last day found",
+        &digest.misplaced,
+        misplaced,
     )?;
     list(f, "Batches that exceed a budget", &digest.batches, |one| {
         let next = if one.needs_approval { "needs approval" } else { "waits for its turn" };
@@ -140,6 +149,27 @@ fn foreign(one: &Foreign) -> String {
         one.kind,
         one.scope,
         one.census,
+        minute(one.found_at),
+        named.join(", ")
+    )
+}
+
+fn misplaced(one: &ListedElsewhere) -> String {
+    let place = |one: &Misplaced| {
+        let Misplaced { id, listed_in, registered_in } = one;
+        format!("{id} (listed in {listed_in}, registered in {registered_in})")
+    };
+    let named: Vec<String> = one.named.iter().map(place).collect();
+    let more = match one.count.saturating_sub(one.named.len() as u64) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!(
+        "{} of {}, found by census {} of {} at {}: {}{more}",
+        one.count,
+        one.kind,
+        one.census,
+        one.scope,
         minute(one.found_at),
         named.join(", ")
     )

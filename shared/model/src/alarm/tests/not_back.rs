@@ -140,7 +140,7 @@ fn what_has_alarmed_is_not_over_before_it_is_back() {
             "{cursor}: it is one of many that are told of together, and stays so when they are few";
         assert_eq!(held(&many), [many[0].key()], "{together}");
         assert!(held(&others).is_empty() && held(&[]).is_empty(), "{cursor}: nobody was told of it");
-        let open = Open { id: 7, alarm: raised[0].clone(), owner: String::new(), seen_at: late };
+        let open = Open { id: 7, alarm: raised[0].clone(), owner: String::new(), seen_at: late, over: false };
         let kept = excused(&d, &at(late)).into_iter().collect();
         let change = compare(&[open], kept, "", late);
         assert!(change.raise.is_empty() && change.end.is_empty(), "{cursor}: {change:?}");

@@ -3,7 +3,7 @@ use super::*;
 use crate::alarm::telling::{AGAIN_MS, NO_RECEIPT_SILENT_MS, OWNER_SILENT_MS, Open};
 
 fn open(id: i64, alarm: Alarm, owner: &str, seen_at: Timestamp) -> Open {
-    Open { id, alarm, owner: owner.into(), seen_at }
+    Open { id, alarm, owner: owner.into(), seen_at, over: false }
 }
 
 #[test]
@@ -50,6 +50,16 @@ fn a_purge_without_a_receipt_is_not_forgotten_within_minutes_of_silence() {
     ] {
         assert_eq!(ended(owner, ms), expected, "{what}");
     }
+    // Once it is signed, whoever is gone need not come back to say so.
+    let signed = [Open { over: true, ..there[0].clone() }];
+    let ended = |owner: &str, ms: u64| compare(&signed, vec![], owner, Timestamp(0).plus_ms(ms)).end;
+    assert_eq!(ended("", OWNER_SILENT_MS), [1]);
+    assert_eq!(ended("", OWNER_SILENT_MS - 1), Vec::<i64>::new(), "whoever lives says it by itself");
+    assert_eq!(
+        ended("b", OWNER_SILENT_MS),
+        Vec::<i64>::new(),
+        "it is ended by whoever looks at the job table"
+    );
 }
 
 fn standing(ended: bool, seen: Option<u64>) -> Standing {

@@ -14,7 +14,7 @@ use crate::time::Timestamp;
 pub const FOREIGN_NAMED_MAX: usize = 20;
 
 /// A day by the clock, in microseconds: that is how often a digest is made, in a rehearsal, too.
-const DAY_US: i64 = 86_400_000_000;
+pub(super) const DAY_US: i64 = 86_400_000_000;
 
 /// What one census found gone that is not being removed here, and that the one before it had not missed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

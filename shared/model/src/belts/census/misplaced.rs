@@ -3,16 +3,20 @@
 //!
 //! Contract: no share is counted of these, neither where they are listed nor where they are registered, and they are named with
 //! both: a machine was moved, or somebody is wrong about whose it is. That is for a person to find out.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Census;
-use crate::id::{ResourceId, Scope};
+use super::foreign::DAY_US;
+use super::{Census, Taken};
+use crate::id::{Kind, ResourceId, Scope};
+use crate::time::Timestamp;
 
 /// Most that are named of one census: people read it. All are counted.
 pub const MISPLACED_NAMED_MAX: usize = 100;
+/// Most that a digest names of one census. What is kept of it names more.
+pub const MISPLACED_TOLD_MAX: usize = 20;
 
 /// What is registered of one, as far as a census asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +36,43 @@ pub struct Misplaced {
     pub listed_in: Scope,
     /// Where it is registered.
     pub registered_in: Scope,
+}
+
+/// What one census lists in other scopes than they are registered in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ListedElsewhere {
+    /// Which census.
+    pub census: i64,
+    /// Their kind.
+    pub kind: Kind,
+    /// The scope of the census, which is around both.
+    pub scope: Scope,
+    /// When it was believed.
+    pub found_at: Timestamp,
+    /// How many.
+    pub count: u64,
+    /// The first of them.
+    pub named: Vec<Misplaced>,
+}
+
+/// What censuses of the day before `now` have found so, the newest first. Each says it again until it is put right, so of a kind and
+/// scope the newest one counts that has found any: one that finds none, by whoever hands it in, hides nothing. `all` that are kept,
+/// the oldest first.
+pub fn of_last_day(all: &[Taken], now: Timestamp) -> Vec<ListedElsewhere> {
+    let from = Timestamp(now.0.saturating_sub(DAY_US));
+    let mut said: BTreeSet<(&Kind, &str)> = BTreeSet::new();
+    let of_day = all.iter().rev().filter(|taken| taken.accepted_at > from && !taken.misplaced.is_empty());
+    let newest = of_day.filter(|taken| said.insert((&taken.kind, taken.scope.as_str())));
+    newest
+        .map(|taken| ListedElsewhere {
+            census: taken.census,
+            kind: taken.kind.clone(),
+            scope: taken.scope.clone(),
+            found_at: taken.accepted_at,
+            count: taken.misplaced.values().copied().fold(0, u64::saturating_add),
+            named: taken.misplaced_named.iter().take(MISPLACED_TOLD_MAX).cloned().collect(),
+        })
+        .collect()
 }
 
 impl Census {
@@ -118,6 +159,31 @@ mod tests {
         let taken = census(&names).taken(1, &registered(&places), None, NOW);
         assert_eq!(taken.misplaced.get("tenants/acme"), Some(&(MISPLACED_NAMED_MAX as u64 + 1)));
         assert_eq!(taken.misplaced_named.len(), MISPLACED_NAMED_MAX);
+    }
+
+    #[test]
+    fn what_was_found_within_the_last_day_is_told_once() {
+        let names: Vec<String> = (0..=MISPLACED_TOLD_MAX).map(|number| format!("m{number:04}")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let elsewhere: Vec<(&str, &str)> = names.iter().map(|name| (*name, "tenants/other")).collect();
+        let taken = |number: i64, of: &str, places: &[(&str, &str)], days_ago: i64| {
+            let at = Timestamp(NOW.0 - days_ago * DAY_US + number);
+            Taken { scope: scope(of), ..census(&names).taken(number, &registered(places), None, at) }
+        };
+        let all = [
+            taken(1, "old", &elsewhere, 2),
+            taken(2, "tenants", &elsewhere, 1),
+            taken(3, "tenants", &elsewhere[..1], 1),
+            taken(4, "other", &elsewhere, 1),
+            // Whoever hands in one that finds none hides nothing.
+            taken(5, "tenants", &[], 1),
+        ];
+        let found = of_last_day(&all, NOW);
+        let said: Vec<(i64, u64, usize)> =
+            found.iter().map(|one| (one.census, one.count, one.named.len())).collect();
+        let many = MISPLACED_TOLD_MAX as u64 + 1;
+        assert_eq!(said, [(4, many, MISPLACED_TOLD_MAX), (3, 1, 1)]);
+        assert_eq!((found[1].scope.as_str(), found[1].named[0].id.name.as_str()), ("tenants", "m0000"));
     }
 
     /// It proves that its scope was seen: not if it is said to be somewhere else.
