@@ -14,6 +14,12 @@ use crate::waiting::wait_until;
 const FLOOD: usize = 40;
 /// Whose leader is looked for: without it nobody is answered.
 const OUTCOMES: &str = "sexton.outcomes";
+/// Which nobody takes from but people: what is lost of it is missed by nobody here.
+const REJECTED: &str = "sexton.rejected";
+/// Messages that are taken out of one queue at most: many more than there ever are, and few enough for one answer.
+const PURGED_MOST: usize = 1_000;
+/// The policy by which queues are full.
+const FULL: &str = "full";
 /// The folder of its first node, whose port mapper all of them use.
 const FIRST: &str = "rabbitmq";
 /// Longest wait until it answers: after a restart it is silent, or chooses its leaders.
@@ -89,7 +95,8 @@ impl Broker {
         })
     }
 
-    /// Empty every queue that outlives its consumer. How many there were; nothing if none could be emptied.
+    /// Empty every queue that outlives its consumer and that a service takes from. How many messages are gone, of those that
+    /// were not handed out; nothing if no queue could be emptied.
     pub fn purge(&self) -> Option<usize> {
         within_patience(|| self.purge_once())
     }
@@ -97,24 +104,44 @@ impl Broker {
     fn purge_once(&self) -> Option<usize> {
         let queues = self.manage("GET", "queues/sexton?columns=name,durable", &Value::Null)?;
         let durable = queues.as_array().into_iter().flatten().filter(|queue| queue["durable"] == true);
-        let purged = durable.filter(|queue| {
-            let path = format!("queues/sexton/{}/contents", queue["name"].as_str().unwrap());
-            self.manage("DELETE", &path, &Value::Null).is_some()
+        let names = durable.map(|queue| queue["name"].as_str().unwrap()).filter(|name| *name != REJECTED);
+        // A purge does not say how many it has met: so each message is taken, and acked.
+        let take = json!({
+            "count": PURGED_MOST, "ackmode": "ack_requeue_false", "encoding": "base64", "truncate": 1,
         });
-        Some(purged.count()).filter(|purged| *purged > 0)
+        let purged = names.filter_map(|name| {
+            let taken = self.manage("POST", &format!("queues/sexton/{name}/get"), &take)?;
+            Some(taken.as_array()?.len())
+        });
+        let purged: Vec<usize> = purged.collect();
+        (!purged.is_empty()).then(|| purged.iter().sum())
     }
 
-    /// Orders and outcomes find their queues full from one message on.
+    /// Orders and outcomes find their queues full from one message on. Whether the broker has said that it does so.
     pub fn narrow(&self) -> bool {
+        within_patience(|| self.narrow_once()).is_some()
+    }
+
+    fn narrow_once(&self) -> Option<()> {
         let policy = json!({
             "pattern": "^sexton\\.(orders|outcomes)", "definition": { "max-length": 1 },
             "apply-to": "queues", "priority": 1,
         });
-        self.manage("PUT", "policies/sexton/full", &policy).is_some()
+        self.manage("PUT", &format!("policies/sexton/{FULL}"), &policy).map(drop)
     }
 
+    /// Whether they no longer do, for all that the broker says.
     pub fn widen(&self) -> bool {
-        self.manage("DELETE", "policies/sexton/full", &Value::Null).is_some()
+        within_patience(|| self.widen_once()).is_some()
+    }
+
+    fn widen_once(&self) -> Option<()> {
+        // Dropped before, by a request whose answer was lost, or never there: then it cannot be dropped once more.
+        let gone = || {
+            let policies = self.manage("GET", "policies/sexton", &Value::Null)?;
+            policies.as_array()?.iter().all(|policy| policy["name"] != FULL).then_some(())
+        };
+        self.manage("DELETE", &format!("policies/sexton/{FULL}"), &Value::Null).map(drop).or_else(gone)
     }
 
     /// Messages that nobody has signed, as orders. How many came into a queue; nothing if none did.

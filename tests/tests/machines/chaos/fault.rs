@@ -7,7 +7,6 @@ use rand::rngs::StdRng;
 use super::network;
 use super::proxy::{Passes, Proxy};
 use super::site::Site;
-use crate::waiting::wait_until;
 
 /// What a proxy stands before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,7 +47,7 @@ pub enum Fault {
     Stalled(Server),
     /// What is answered is lost, and then the connections.
     AnswersLost(Server),
-    /// Every queue is emptied.
+    /// Every queue is emptied; and if none held anything, once more of what was handed out.
     Purged,
     /// Orders and outcomes do not fit into their queues.
     QueuesFull,
@@ -119,8 +118,30 @@ impl Fault {
         Duration::from_millis(random.random_range(ms))
     }
 
-    /// Whether anything came of it. If not (who has ended by himself cannot be killed, and a broker may not answer who is to
-    /// break it), nothing is to be ended.
+    /// How much has come until now of all faults like this one, if that is known only when it has ended: of answers that
+    /// are lost, connections that stall, queues that are full, and who is cut off. Of all others `begin` says whether something
+    /// has. Whether a process that was stopped or killed would have done anything meanwhile nobody sees from here: it misses
+    /// its beacons and its pulses, or its looks at the job table, and that is taken for something.
+    pub fn traces(&self, site: &Site<'_>) -> Option<usize> {
+        match self {
+            Self::AnswersLost(server) => Some(proxy(site, *server).lost()),
+            Self::Stalled(server) => Some(proxy(site, *server).kept()),
+            Self::QueuesFull => Some(site.refused()),
+            Self::CutOff => Some(site.network.as_ref().unwrap().unheard()),
+            Self::Killed(_)
+            | Self::Stopped(_)
+            | Self::BrokerKilled
+            | Self::LeaderKilled
+            | Self::DatabaseKilled
+            | Self::Cut(_)
+            | Self::Purged
+            | Self::Flooded
+            | Self::PutBack => None,
+        }
+    }
+
+    /// Whether it has begun, and something came of it unless `traces` will say that. If not (who has ended by himself cannot be
+    /// killed, queues may be empty, and a broker may not answer who is to break it), nothing is to be ended.
     pub fn begin(&self, site: &mut Site<'_>) -> bool {
         match self {
             Self::Killed(service) => return site.services.kill(service),
@@ -136,10 +157,16 @@ impl Fault {
             Self::Stalled(server) => proxy(site, *server).let_pass(Passes::Nothing),
             Self::AnswersLost(server) => proxy(site, *server).let_pass(Passes::Requests),
             Self::Purged => {
-                let Some(purged) = site.broker.purge() else { return false };
-                site.notes.say(format!("{purged} queues are empty"));
+                let Some(purged) = purge(site) else { return false };
+                site.notes.say(format!("{purged} messages are gone"));
+                return purged > 0;
             }
-            Self::QueuesFull => wait_until("the broker takes a policy", 60, || site.broker.narrow()),
+            Self::QueuesFull => {
+                if !site.broker.narrow() {
+                    // It may have heard it all the same: so this is to be ended.
+                    site.notes.say("whether the broker takes a policy is not known");
+                }
+            }
             Self::Flooded => {
                 let Some(taken) = site.broker.flood("dns.main") else { return false };
                 site.notes.say(format!("{taken} forged orders were taken by the broker"));
@@ -150,7 +177,8 @@ impl Fault {
         true
     }
 
-    pub fn end(&self, site: &mut Site<'_>) {
+    /// Whether it has ended: a broker may not answer who is to mend it.
+    pub fn end(&self, site: &mut Site<'_>) -> bool {
         match self {
             Self::Killed(service) => {
                 if service == network::SERVICE {
@@ -167,12 +195,27 @@ impl Fault {
             Self::Stalled(server) | Self::AnswersLost(server) => {
                 proxy(site, *server).let_pass(Passes::Everything);
             }
-            Self::QueuesFull => wait_until("the broker drops a policy", 60, || site.broker.widen()),
+            Self::QueuesFull => return site.broker.widen(),
             Self::CutOff => site.network.as_ref().unwrap().mend(),
             Self::PutBack => site.store.put_back(&site.services, site.notes),
             Self::Cut(_) | Self::Purged | Self::Flooded => {}
         }
+        true
     }
+}
+
+/// How many messages are gone; nothing if the broker does not answer.
+fn purge(site: &Site<'_>) -> Option<usize> {
+    let purged = site.broker.purge()?;
+    if purged > 0 {
+        return Some(purged);
+    }
+    // What was handed out comes back into its queue when the connections are closed, and nobody is to take it again before.
+    site.to_broker.let_pass(Passes::Nothing);
+    site.to_broker.cut();
+    let purged = site.broker.purge();
+    site.to_broker.let_pass(Passes::Everything);
+    purged
 }
 
 fn proxy<'a>(site: &'a Site<'_>, server: Server) -> &'a Proxy {

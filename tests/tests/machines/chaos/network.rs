@@ -50,6 +50,16 @@ impl Network {
         ip(&format!("link set {} down", self.cable)).unwrap();
     }
 
+    /// How often something was said anew in it until now, since nobody had heard it.
+    pub fn unheard(&self) -> usize {
+        let shown = ip(&format!("netns exec {} cat /proc/net/snmp", self.name)).unwrap();
+        // Names, and then their values.
+        let mut lines = shown.lines().filter_map(|line| line.strip_prefix("Tcp: "));
+        let (names, values) = (lines.next().unwrap(), lines.next().unwrap());
+        let at = names.split(' ').position(|name| name == "RetransSegs").unwrap();
+        values.split(' ').nth(at).unwrap().parse().unwrap()
+    }
+
     pub fn mend(&self) {
         ip(&format!("link set {} up", self.cable)).unwrap();
     }
@@ -63,11 +73,12 @@ impl Drop for Network {
     }
 }
 
-fn ip(command: &str) -> Result<(), String> {
+/// What it says.
+fn ip(command: &str) -> Result<String, String> {
     let output = Command::new("ip").args(command.split(' ')).output();
     let output = output.map_err(|e| format!("ip {command}: {e}"))?;
     if output.status.success() {
-        return Ok(());
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     Err(format!("ip {command}: {}", String::from_utf8_lossy(&output.stderr).trim()))
 }

@@ -33,10 +33,18 @@ type Servers = Arc<dyn Fn() -> Vec<SocketAddr> + Send + Sync>;
 pub struct Proxy {
     pub address: SocketAddr,
     flow: Arc<watch::Sender<Flow>>,
-    /// How many pieces of answers were lost.
-    lost: Arc<AtomicUsize>,
+    counts: Arc<Counts>,
     servers: Servers,
     runtime: tokio::runtime::Runtime,
+}
+
+/// What did not pass as it came.
+#[derive(Debug, Default)]
+struct Counts {
+    /// Pieces of answers that were lost.
+    lost: AtomicUsize,
+    /// Connections, and pieces of either way, that came while nothing passed.
+    kept: AtomicUsize,
 }
 
 /// Pause after a connection could not be accepted.
@@ -48,8 +56,8 @@ impl Proxy {
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let (flow, _) = watch::channel(Flow { passes: Passes::Everything, cuts: 0 });
         let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
-        let (flow, lost) = (Arc::new(flow), Arc::default());
-        let mut this = Self { address, flow, lost, servers: Arc::new(servers), runtime };
+        let (flow, counts) = (Arc::new(flow), Arc::default());
+        let mut this = Self { address, flow, counts, servers: Arc::new(servers), runtime };
         this.address = this.listen(Ipv4Addr::LOCALHOST);
         this
     }
@@ -58,7 +66,7 @@ impl Proxy {
     pub fn listen(&self, at: Ipv4Addr) -> SocketAddr {
         let listener = self.runtime.block_on(TcpListener::bind((IpAddr::V4(at), 0))).unwrap();
         let address = listener.local_addr().unwrap();
-        self.runtime.spawn(accept(listener, self.flow.clone(), self.lost.clone(), self.servers.clone()));
+        self.runtime.spawn(accept(listener, self.flow.clone(), self.counts.clone(), self.servers.clone()));
         address
     }
 
@@ -72,7 +80,12 @@ impl Proxy {
 
     /// How many pieces of answers were lost until now.
     pub fn lost(&self) -> usize {
-        self.lost.load(Ordering::Relaxed)
+        self.counts.lost.load(Ordering::Relaxed)
+    }
+
+    /// How many connections and pieces had to wait until now, since nothing passed when they came.
+    pub fn kept(&self) -> usize {
+        self.counts.kept.load(Ordering::Relaxed)
     }
 
     pub fn let_pass(&self, passes: Passes) {
@@ -88,7 +101,7 @@ impl Proxy {
 async fn accept(
     listener: TcpListener,
     flow: Arc<watch::Sender<Flow>>,
-    lost: Arc<AtomicUsize>,
+    counts: Arc<Counts>,
     servers: Servers,
 ) {
     for turn in 0_usize.. {
@@ -99,7 +112,7 @@ async fn accept(
                     let first = turn % addresses.len();
                     addresses.rotate_left(first);
                 }
-                tokio::spawn(connect(client, addresses, flow.subscribe(), lost.clone()));
+                tokio::spawn(connect(client, addresses, flow.subscribe(), counts.clone()));
             }
             Err(_) => tokio::time::sleep(AFTER_ERROR).await,
         }
@@ -110,18 +123,18 @@ async fn connect(
     client: TcpStream,
     servers: Vec<SocketAddr>,
     mut flow: watch::Receiver<Flow>,
-    lost: Arc<AtomicUsize>,
+    counts: Arc<Counts>,
 ) {
     let born = flow.borrow().cuts;
-    until(&mut flow, |now| now.passes != Passes::Nothing || now.cuts != born).await;
+    keep(&mut flow, born, &counts).await;
     for address in servers {
         let Ok(server) = TcpStream::connect(address).await else { continue };
         if client.set_nodelay(true).and(server.set_nodelay(true)).is_err() {
             return;
         }
         let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
-        let there = Way { flow: flow.clone(), born, lost: None };
-        let back = Way { flow, born, lost: Some(lost) };
+        let there = Way { flow: flow.clone(), born, counts: counts.clone(), answers: false };
+        let back = Way { flow, born, counts, answers: true };
         // Where one way has ended, both have.
         tokio::select! {
             () = there.pump(from_client, to_server) => {}
@@ -134,8 +147,9 @@ async fn connect(
 struct Way {
     flow: watch::Receiver<Flow>,
     born: u32,
-    /// Where is counted what is lost, if it is answers that go this way.
-    lost: Option<Arc<AtomicUsize>>,
+    counts: Arc<Counts>,
+    /// Whether it is answers that go this way.
+    answers: bool,
 }
 
 impl Way {
@@ -148,23 +162,27 @@ impl Way {
                 read = from.read(&mut buffer) => read,
             };
             let Ok(length @ 1..) = read else { return };
-            until(&mut self.flow, |now| now.passes != Passes::Nothing || now.cuts != born).await;
+            keep(&mut self.flow, born, &self.counts).await;
             let now = *self.flow.borrow();
             if now.cuts != born {
                 return;
             }
-            match &self.lost {
-                Some(lost) if now.passes == Passes::Requests => {
-                    lost.fetch_add(1, Ordering::Relaxed);
-                }
-                Some(_) | None => {
-                    if to.write_all(&buffer[..length]).await.is_err() {
-                        return;
-                    }
-                }
+            if self.answers && now.passes == Passes::Requests {
+                self.counts.lost.fetch_add(1, Ordering::Relaxed);
+            } else if to.write_all(&buffer[..length]).await.is_err() {
+                return;
             }
         }
     }
+}
+
+/// Wait while nothing passes, unless the connection is cut; and count what has to wait.
+async fn keep(flow: &mut watch::Receiver<Flow>, born: u32, counts: &Counts) {
+    let waits = flow.borrow().passes == Passes::Nothing;
+    if waits {
+        counts.kept.fetch_add(1, Ordering::Relaxed);
+    }
+    until(flow, |now| now.passes != Passes::Nothing || now.cuts != born).await;
 }
 
 /// Wait for that; also if the proxy has ended.
@@ -226,6 +244,7 @@ mod tests {
         assert!(is_answered(&mut stream));
         proxy.let_pass(Passes::Nothing);
         stream.write_all(b"y").unwrap();
+        wait_until("a piece is kept", 30, || proxy.kept() == 1);
         proxy.let_pass(Passes::Everything);
         let mut byte = [0];
         stream.read_exact(&mut byte).unwrap();

@@ -20,6 +20,12 @@ const HELD: &str = "held";
 const GUESTS: &str = "QEMU guests";
 /// The table of faults.
 const FAULTS: &str = "Faults";
+/// The table of those that did not count.
+const IN_VAIN: &str = "Faults that came to nothing";
+/// What makes a fault count, and what nobody sees.
+const COUNTED: &str = "A fault counts if something came of it: somebody was killed or stopped, connections were cut or \
+    had to wait, answers were lost, messages were purged or forged, a full queue refused one, or who was cut off said something \
+    that nobody heard. Whether a process would have done anything while it was stopped or dead is not seen.";
 /// The table of answers.
 const ANSWERS: &str = "Answers that were lost";
 /// The table of machines.
@@ -83,6 +89,8 @@ fn text(size: &Size, tally: &Tally, notes: &Notes, judged: &Judged, whole: bool)
         text += "\n**It did not end.** What was seen until then:\n";
     }
     text += &table(FAULTS, "times", &tally.faults);
+    writeln!(text, "\n{COUNTED}").unwrap();
+    text += &table(IN_VAIN, "times", &tally.in_vain);
     text += &table(ANSWERS, "pieces", &tally.answers);
     text += &table("Services that ended by themselves, and were started again", "times", &tally.ended);
     // Before the end nobody has looked what became of them.
@@ -278,6 +286,11 @@ fn what_a_report_of_a_long_run_has_to_say_is_read_in_it() {
     for row in ["verdict", "date", "seed", GUESTS, "broker killed", "recycled", "hooked services"] {
         assert_eq!(without(row), 1, "{row}");
     }
+    let mut without_one = tally.clone();
+    let (sort, times) = without_one.faults.pop_first().unwrap();
+    without_one.in_vain.insert(sort, times);
+    let wanting = Said::parse(&text(&size, &without_one, &notes, &judged, true)).wanting();
+    assert_eq!(wanting.len(), 1, "what came to nothing has not come: {wanting:?}");
     notes.mistake("something is not as it must be".to_owned());
     let failed = text(&size, &tally, &notes, &judged, true);
     assert_eq!(Said::parse(&failed).wanting(), ["a verdict: held"]);

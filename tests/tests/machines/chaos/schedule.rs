@@ -1,4 +1,5 @@
-//! Which fault comes when. All of it is drawn before anything begins; how long each takes is up to the machine.
+//! Which fault comes when. All of it is drawn before anything begins, but for what comes instead of what came to nothing; how
+//! long each takes is up to the machine.
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,8 @@ const GAP_MS: [std::ops::Range<u64>; 2] = [500..1_500, 1_000..4_000];
 const PER_PUT_BACK: usize = 200;
 /// A run with fewer faults does not put it back.
 const PUT_BACK_FROM: usize = 50;
+/// So often a fault comes to nothing before another one comes instead: what it needs may not be there at the end of a run.
+const IN_VAIN_MOST: usize = 2;
 /// Without which there is no installation.
 const SERVERS: [Server; 2] = [Server::Broker, Server::Database];
 
@@ -27,6 +30,8 @@ const SERVERS: [Server; 2] = [Server::Broker, Server::Database];
 pub struct Tally {
     /// How often each sort of fault came.
     pub faults: BTreeMap<String, usize>,
+    /// How often one of each sort came to nothing.
+    pub in_vain: BTreeMap<String, usize>,
     /// How often a service ended that nobody had killed.
     pub ended: BTreeMap<String, usize>,
     /// How many pieces of answers were lost, by who had answered.
@@ -124,6 +129,11 @@ impl Breakable {
         faults
     }
 
+    /// Nearly always something comes of it.
+    fn kill(&self, random: &mut StdRng) -> Fault {
+        Fault::Killed(self.services.choose(random).unwrap().clone())
+    }
+
     /// One fault, as it comes: half of them meet a process.
     fn any(&self, random: &mut StdRng) -> Fault {
         let service = self.services.choose(random).unwrap().clone();
@@ -139,71 +149,146 @@ impl Breakable {
     }
 }
 
+/// A fault that is to come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Planned {
+    fault: Fault,
+    /// How often it, or what it comes instead of, came to nothing.
+    in_vain: usize,
+}
+
+impl Planned {
+    fn new(fault: Fault) -> Self {
+        Self { fault, in_vain: 0 }
+    }
+
+    /// What comes instead, since it came to nothing: the same once more, or a kill.
+    fn instead(&self, breakable: &Breakable, random: &mut StdRng) -> Self {
+        let in_vain = self.in_vain + 1;
+        let fault = if in_vain < IN_VAIN_MOST { self.fault.clone() } else { breakable.kill(random) };
+        Self { fault, in_vain }
+    }
+}
+
+/// A fault that has begun.
+struct Broken {
+    planned: Planned,
+    until: Instant,
+    /// The traces that there were before, if it is by them that it counts.
+    before: Option<usize>,
+}
+
+/// What is still to come, and what came of the rest.
+struct Course {
+    breakable: Breakable,
+    random: StdRng,
+    /// The last one first.
+    planned: Vec<Planned>,
+    tally: Tally,
+}
+
+impl Course {
+    fn draw(size: &Size, breakable: Breakable) -> Self {
+        let mut random = StdRng::seed_from_u64(size.seed);
+        let drawn = draw(size, &breakable, &mut random);
+        let planned = drawn.into_iter().map(Planned::new).collect();
+        Self { breakable, random, planned, tally: Tally::default() }
+    }
+
+    /// Count it if something came of it, else plan what comes instead.
+    fn settle(&mut self, planned: &Planned, came: bool, notes: &Notes) {
+        let sort = planned.fault.sort();
+        if came {
+            notes.count_fault();
+            notes.say(format!("that was fault {}: {sort}", notes.faults()));
+            *self.tally.faults.entry(sort).or_default() += 1;
+            return;
+        }
+        let instead = planned.instead(&self.breakable, &mut self.random);
+        notes.say(format!("nothing came of it: {sort}; behind all others comes {:?}", instead.fault));
+        *self.tally.in_vain.entry(sort).or_default() += 1;
+        self.planned.insert(0, instead);
+    }
+}
+
 /// Break one thing after the other, and mend it, until so much was broken as is wanted, or all is over.
 pub fn break_things(size: &Size, site: &mut Site<'_>, notes: &Notes) -> Tally {
     let _over = OverIfPanicking(notes);
-    let mut random = StdRng::seed_from_u64(size.seed);
-    let mut planned = draw(size, &Breakable::of(site), &mut random);
-    let mut broken: Vec<(Fault, Instant)> = Vec::new();
-    let mut tally = Tally::default();
+    let mut course = Course::draw(size, Breakable::of(site));
+    let mut broken: Vec<Broken> = Vec::new();
     let mut next = Instant::now();
-    while !(notes.is_over() || planned.is_empty() && broken.is_empty()) {
-        mend(site, &mut broken, notes, |until| until <= Instant::now());
+    while !(notes.is_over() || course.planned.is_empty() && broken.is_empty()) {
+        for (planned, came) in mend(site, &mut broken, notes, |until| until <= Instant::now()) {
+            course.settle(&planned, came, notes);
+        }
         if Instant::now() >= next
             && broken.len() < size.at_once
-            && let Some(fault) = take(&mut planned, &broken)
+            && let Some(planned) = take(&mut course.planned, &broken)
         {
-            let lasts = fault.lasts(size.short, &mut random);
-            notes.say(format!("{fault:?} for {} ms", lasts.as_millis()));
-            if fault.begin(site) {
-                notes.count_fault();
-                notes.say(format!("that was fault {}", notes.faults()));
-                *tally.faults.entry(fault.sort()).or_default() += 1;
-                broken.push((fault, Instant::now() + lasts));
-            } else {
-                notes.say("nothing came of it: it comes once more, behind all others");
-                planned.insert(0, fault);
+            let lasts = planned.fault.lasts(size.short, &mut course.random);
+            notes.say(format!("{:?} for {} ms", planned.fault, lasts.as_millis()));
+            let before = planned.fault.traces(site);
+            let began = planned.fault.begin(site);
+            if !began || before.is_none() {
+                course.settle(&planned, began, notes);
+            }
+            if began {
+                broken.push(Broken { planned, until: Instant::now() + lasts, before });
             }
             let [short, long] = GAP_MS;
-            let gap = random.random_range(if size.short { short } else { long });
+            let gap = course.random.random_range(if size.short { short } else { long });
             next = Instant::now() + Duration::from_millis(gap);
         }
         site.services.supervise();
         std::thread::sleep(TICK);
     }
-    mend(site, &mut broken, notes, |_| true);
+    for (planned, came) in mend(site, &mut broken, notes, |_| true) {
+        course.settle(&planned, came, notes);
+    }
     notes.say("nothing is broken any more");
     while !notes.is_over() {
         site.services.supervise();
         std::thread::sleep(TICK);
     }
+    let mut tally = course.tally;
     tally.ended.clone_from(&site.services.ended);
     tally.answers = site.answers_lost();
     tally
 }
 
 /// End what has lasted long enough. Before the database is put back everything else ends: those who have to accept that
-/// have to be there.
+/// have to be there. Of which it is known only now: whether something came of it.
 fn mend(
     site: &mut Site<'_>,
-    broken: &mut Vec<(Fault, Instant)>,
+    broken: &mut Vec<Broken>,
     notes: &Notes,
     lasted: impl Fn(Instant) -> bool,
-) {
-    let put_back = broken.iter().any(|(fault, until)| *fault == Fault::PutBack && lasted(*until));
+) -> Vec<(Planned, bool)> {
+    let back = |one: &Broken| one.planned.fault == Fault::PutBack;
+    let put_back = broken.iter().any(|one| back(one) && lasted(one.until));
     let (mut ending, going_on): (Vec<_>, Vec<_>) =
-        std::mem::take(broken).into_iter().partition(|(_, until)| put_back || lasted(*until));
+        std::mem::take(broken).into_iter().partition(|one| put_back || lasted(one.until));
     *broken = going_on;
-    ending.sort_by_key(|(fault, _)| *fault == Fault::PutBack);
-    for (fault, _) in ending {
-        fault.end(site);
-        notes.say(format!("mended: {fault:?}"));
+    ending.sort_by_key(back);
+    let mut known = Vec::new();
+    for ended in ending {
+        if !ended.planned.fault.end(site) {
+            notes.say(format!("cannot be mended yet: {:?}", ended.planned.fault));
+            broken.push(ended);
+            continue;
+        }
+        notes.say(format!("mended: {:?}", ended.planned.fault));
+        if let (Some(before), Some(after)) = (ended.before, ended.planned.fault.traces(site)) {
+            notes.say(format!("its traces: {}", after.saturating_sub(before)));
+            known.push((ended.planned, after > before));
+        }
     }
+    known
 }
 
 /// The next one that touches nothing that is broken already.
-fn take(planned: &mut Vec<Fault>, broken: &[(Fault, Instant)]) -> Option<Fault> {
-    let whole = |next: &Fault| broken.iter().all(|(fault, _)| fault.touches() != next.touches());
+fn take(planned: &mut Vec<Planned>, broken: &[Broken]) -> Option<Planned> {
+    let whole = |next: &Planned| broken.iter().all(|one| one.planned.fault.touches() != next.fault.touches());
     let at = planned.iter().rposition(whole)?;
     Some(planned.remove(at))
 }
@@ -237,4 +322,22 @@ fn a_long_run_draws_each_sort_of_fault() {
         assert_eq!(drawn.iter().map(Fault::sort).collect::<BTreeSet<_>>(), breakable.sorts(), "{seed}");
         assert_eq!(drawn.iter().filter(|fault| **fault == Fault::PutBack).count(), 2);
     }
+}
+
+#[test]
+fn what_came_to_nothing_comes_once_more_and_then_a_kill_instead() {
+    let mut course = Course::draw(&Size { faults: 1, ..Size::of_a_test() }, Breakable::in_a_long_run());
+    let notes = Notes::begin(None);
+    let purged = Planned::new(Fault::Purged);
+    course.settle(&purged, false, &notes);
+    // Behind the one that was drawn.
+    let again = course.planned.remove(0);
+    assert_eq!(again, Planned { fault: Fault::Purged, in_vain: 1 });
+    course.settle(&again, false, &notes);
+    let instead = course.planned.remove(0);
+    assert!(matches!(instead.fault, Fault::Killed(_)), "{instead:?}");
+    assert_eq!((notes.faults(), course.tally.faults.len()), (0, 0), "nothing came of either");
+    assert_eq!(course.tally.in_vain, BTreeMap::from([(Fault::Purged.sort(), 2)]));
+    course.settle(&instead, true, &notes);
+    assert_eq!((notes.faults(), course.planned.len()), (1, 1));
 }

@@ -2,6 +2,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use sexton_bus::PublishError;
+
 use super::broker::Broker;
 use super::fault::Server;
 use super::ground::Ground;
@@ -34,6 +36,17 @@ impl Site<'_> {
         let subsystems = self.ground.proxies().iter().map(|(server, proxy)| (*server, proxy));
         let all = servers.into_iter().chain(subsystems);
         all.map(|(server, proxy)| (server.word().to_owned(), proxy.lost())).collect()
+    }
+
+    /// How often services have said until now that the broker refused a message, since its queue was full.
+    pub fn refused(&self) -> usize {
+        let said = PublishError::Full { to: String::new() }.to_string();
+        let logs = std::fs::read_dir(self.installation.folder().join("log")).unwrap();
+        let refused = logs.map(|log| {
+            let log = std::fs::read(log.unwrap().path()).unwrap();
+            String::from_utf8_lossy(&log).matches(&said).count()
+        });
+        refused.sum()
     }
 
     /// The consumer moves into that network, and reaches the broker at its other end.
