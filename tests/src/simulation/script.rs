@@ -96,7 +96,7 @@ pub struct Script {
 }
 
 /// Steps within which things happen; what was begun by then ends in fair weather.
-pub const STORM_STEPS: u64 = 6_000;
+pub const STORM_STEPS: u64 = 8_400;
 
 /// What makes a script easier to understand, one at a time.
 pub const SIMPLER: [fn(&mut Script); 6] = [

@@ -315,6 +315,7 @@ pub(super) fn is_locked(output: &Output) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sexton_testkit::fuzz::{Form, Fuzz};
 
     fn failed(code: i32, stderr: &str) -> Output {
         Output { success: false, code: Some(code), stdout: String::new(), stderr: stderr.into() }

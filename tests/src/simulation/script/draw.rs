@@ -188,7 +188,8 @@ fn with_sleepers((seed, straight): (u64, bool), mut items: Vec<Item>, rng: &mut 
             let (when, for_ms) = (items[place].when, rng.random_range(10_000..40_000));
             items.splice(place..place, sleep(when, for_ms, deaf));
         }
-        1..=4 => items.extend(sleep(when, rng.random_range(64_000..110_000), deaf)),
+        // Longer than any lease but those of what takes long in purge.
+        1..=4 => items.extend(sleep(when, rng.random_range(100_000..140_000), deaf)),
         _ => {}
     }
     items
