@@ -10,9 +10,9 @@
 //! only repeat what was ordered. Locks are restic's own, and are never removed here.
 //!
 //! *A backup that runs*: an inspection waits while a lock of the repository was taken on the machine itself (its host
-//! name is the resource's name, with or without a domain). A lock says no more than its host: which machine a backup is
-//! of that a server makes is not known, so the evidence names how many other locks there are. One that a crash has left
-//! counts until somebody removes it (`restic unlock`).
+//! name is the resource's name, with or without a domain), or names no host at all. A lock says no more than its host: which
+//! machine a backup is of that a server makes is not known, so the evidence names how many other locks there are. One that a
+//! crash has left counts until somebody removes it (`restic unlock`).
 //!
 //! *What the store keeps* (object lock, append only) cannot be seen before a deletion: the repository does not show it, so no
 //! date is named. The deletion fails until a person waives it, and says in the evidence until when it is present.
@@ -41,7 +41,7 @@ mod snapshot;
 mod turns;
 
 use program::{Call, Program};
-use snapshot::{Listing, Pinned, SnapshotId, lock_host, repository_id};
+use snapshot::{Listing, Pinned, SnapshotId, lock_host, lock_ids, repository_id};
 use turns::Turns;
 
 /// Most locks that are looked at: each takes a run of the program.
@@ -171,7 +171,8 @@ impl Restic {
         let list = async || {
             let arguments = ["list", "locks", "--no-lock", "--quiet"];
             let listed = self.program.look(&self.call(step, "listing locks", &arguments)).await?;
-            Ok::<_, Obstacle>(listed.split_whitespace().map(str::to_owned).collect::<Vec<String>>())
+            let unclear = |why| Obstacle::Unclear(format!("{}: listing locks: {why}", step.resource));
+            lock_ids(&listed).map_err(unclear)
         };
         let locks = list().await?;
         if locks.len() > LOCKS_MAX {
@@ -433,12 +434,22 @@ mod tests {
 
     use super::{is_host, lock_host};
 
+    /// A machine that does not know its own name may be the one that is asked about.
+    #[test]
+    fn a_lock_of_a_nameless_host_names_none() {
+        for lock in [r#"{"hostname":""}"#, r#"{"hostname":null}"#, "{}"] {
+            assert_eq!(lock_host(lock), None, "{lock}");
+        }
+        assert_eq!(lock_host(r#"{"hostname":"web01"}"#).as_deref(), Some("web01"));
+    }
+
     /// Whatever a lock says: a host that it names is the machine by its name before the first dot, and by nothing else.
     #[test]
     fn fuzz_locks() {
         let lock = r#"{"time":"2026-12-01T03:00:00Z","exclusive":false,"hostname":"web01.lab.test","username":"root","pid":7}"#;
         Fuzz::new("restic-locks", Form::Json).seed(lock).run(|bytes| {
             let host = lock_host(&String::from_utf8_lossy(bytes)).ok_or("it names no host")?;
+            assert!(!host.is_empty(), "an empty host names none");
             let first = host.split('.').next().unwrap_or_default();
             assert_eq!(is_host(&host, "web01"), first.eq_ignore_ascii_case("web01"), "{host}");
             Ok(())

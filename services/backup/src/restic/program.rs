@@ -79,7 +79,7 @@ impl Program {
             .spawn()
             .map_err(|e| unclear(format!("starting {}: {e}", self.program.display())))?;
         let mut running = Running { child: Some(child) };
-        let output = tokio::time::timeout(call.limit, running.follow(call))
+        let output = tokio::time::timeout(call.limit, running.follow(call, self.stderr_read_bytes()))
             .await
             .map_err(|_| match (purpose, format!("no end after {} ms", call.limit.as_millis())) {
                 // Asked by the program again and again, the repository did not answer.
@@ -87,7 +87,7 @@ impl Program {
                 (Purpose::Change, why) => unclear(why),
             })?
             .map_err(|e| unclear(e.to_string()))?;
-        Ok(Output { stderr: self.redact(output.stderr), ..output })
+        Ok(Output { stderr: self.kept(output.stderr), ..output })
     }
 
     /// Run what only looks to the end, and accept nothing but success.
@@ -124,14 +124,40 @@ impl Program {
         command
     }
 
-    fn redact(&self, mut text: String) -> String {
-        for secret in std::iter::once(&self.repository).chain(self.environment.values()) {
-            let secret = secret.expose_secret();
+    /// What must not be told on.
+    fn secrets(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(&self.repository)
+            .chain(self.environment.values())
+            .map(|secret| secret.expose_secret())
             // Something as short as a region's name is no secret, and replacing it would garble the text.
-            if secret.len() > 3 {
-                text = text.replace(secret, "…");
-            }
+            .filter(|secret| secret.len() > 3)
+    }
+
+    fn redact(&self, mut text: String) -> String {
+        for secret in self.secrets() {
+            text = text.replace(secret, "…");
         }
+        text
+    }
+
+    /// How much of complaints is read, in bytes: a secret that begins in what is kept has to be known whole.
+    fn stderr_read_bytes(&self) -> usize {
+        STDERR_KEPT_BYTES + self.cut_bytes()
+    }
+
+    /// How long, in bytes, the beginning of a secret may be that stands where reading ended: that end may be within a
+    /// character, too, which is shown as another one then.
+    fn cut_bytes(&self) -> usize {
+        self.secrets().map(str::len).max().unwrap_or(0) + char::REPLACEMENT_CHARACTER.len_utf8()
+    }
+
+    /// What is kept of a complaint of which so much was read as may be. Cut before it is redacted, it could end with
+    /// the beginning of a secret; and redacted it is shorter, so that where reading ended may be in what is kept.
+    fn kept(&self, said: String) -> String {
+        let read_to_the_end = said.len() < self.stderr_read_bytes();
+        let mut text = self.redact(said);
+        let certain = if read_to_the_end { text.len() } else { text.len().saturating_sub(self.cut_bytes()) };
+        text.truncate(text.floor_char_boundary(certain.min(STDERR_KEPT_BYTES)));
         text
     }
 }
@@ -142,7 +168,8 @@ struct Running {
 }
 
 impl Running {
-    async fn follow(&mut self, call: &Call<'_>) -> std::io::Result<Output> {
+    /// Until it ends. Of its complaints so many bytes are read, the first ones, and the rest is passed over.
+    async fn follow(&mut self, call: &Call<'_>, stderr_read_bytes: usize) -> std::io::Result<Output> {
         let Some(child) = self.child.as_mut() else {
             return Err(std::io::Error::other("already ended"));
         };
@@ -175,7 +202,7 @@ impl Running {
                 read = err.read(&mut err_chunk), if err_open => match read? {
                     0 => err_open = false,
                     count => {
-                        let room = STDERR_KEPT_BYTES.saturating_sub(stderr.len()).min(count);
+                        let room = stderr_read_bytes.saturating_sub(stderr.len()).min(count);
                         stderr.extend_from_slice(&err_chunk[..room]);
                     }
                 },
@@ -422,6 +449,43 @@ mod tests {
         for asked in [program.look(&call).await.map(drop), program.run(&call).await.map(drop)] {
             let bound = |why: &String| why.contains("more than 67108864 bytes");
             assert!(matches!(&asked, Err(Obstacle::Unclear(why)) if bound(why)), "{asked:?}");
+        }
+    }
+
+    /// Wherever the bound is in a secret, and however much shorter the text becomes by what is left out.
+    #[tokio::test]
+    async fn where_a_complaint_is_cut_no_secret_begins() {
+        let secret = "rest:http://u:p4ss@h/r/";
+        let program = Program { repository: secret.to_owned().into(), ..instead("sh") };
+        for before in [0, 4000, 8180, 8191, 8192, 9000] {
+            let script = format!(
+                "(head -c {before} /dev/zero | tr '\\0' x; yes $RESTIC_REPOSITORY | head -c 20000) >&2; exit 1"
+            );
+            let call = Call {
+                what: "x".to_owned(),
+                arguments: vec!["-c".to_owned(), script],
+                stdin: None,
+                limit: Duration::from_secs(120),
+                progress: None,
+            };
+            let said = program.run(&call).await.unwrap().stderr;
+            assert!(!said.contains('r'), "{before} bytes, then: {}", said.trim_start_matches('x'));
+            assert!(said.len() > 1000 && said.len() <= STDERR_KEPT_BYTES, "{before}: {} bytes", said.len());
+        }
+        let short = format!("Fatal: unable to open {secret}\n");
+        assert_eq!(program.kept(short), "Fatal: unable to open …\n");
+        // Reading ends within a character of a secret.
+        let program = Program { repository: "pässwörd".to_owned().into(), ..instead("sh") };
+        for before in 8180..8210 {
+            let mut said = "x".repeat(before).into_bytes();
+            said.extend_from_slice("pässwörd".repeat(3).as_bytes());
+            said.truncate(program.stderr_read_bytes());
+            let said = program.kept(String::from_utf8_lossy(&said).into_owned());
+            assert!(
+                !said.contains('p') && said.len() <= STDERR_KEPT_BYTES,
+                "{before}: {}",
+                said.trim_start_matches('x')
+            );
         }
     }
 

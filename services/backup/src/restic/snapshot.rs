@@ -19,13 +19,19 @@ pub(super) struct SnapshotId(String);
 impl TryFrom<String> for SnapshotId {
     type Error = String;
     fn try_from(text: String) -> Result<Self, String> {
-        let digit = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
-        if text.len() == 64 && text.bytes().all(digit) {
-            return Ok(Self(text));
-        }
-        let start: String = text.chars().take(80).collect();
-        Err(format!("snapshot id {start:?}: expected 64 hexadecimal digits"))
+        if is_id(&text) { Ok(Self(text)) } else { Err(no_id("snapshot", &text)) }
     }
+}
+
+/// Whether the program calls anything so: a repository, a snapshot, a lock.
+fn is_id(text: &str) -> bool {
+    let digit = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+    text.len() == 64 && text.bytes().all(digit)
+}
+
+fn no_id(of: &str, text: &str) -> String {
+    let start: String = text.chars().take(80).collect();
+    format!("{of} id {start:?}: expected 64 hexadecimal digits")
 }
 
 impl From<SnapshotId> for String {
@@ -177,14 +183,24 @@ impl Listing {
     }
 }
 
-/// The id of a repository, as `cat config` tells it.
+/// The id of a repository, as `cat config` tells it. It is the proof of place: what is no whole id proves none.
 pub(super) fn repository_id(config: &str) -> Option<String> {
-    text_at(config, "id")
+    text_at(config, "id").filter(|id| is_id(id))
 }
 
-/// Which host a lock was taken on, as `cat lock` tells it.
+/// The ids of the locks, as `list locks` tells them. The program is called with each: another word could be an option.
+///
+/// # Errors
+/// If a word is no whole id.
+pub(super) fn lock_ids(listed: &str) -> Result<Vec<String>, String> {
+    let known = |word: &str| if is_id(word) { Ok(word.to_owned()) } else { Err(no_id("lock", word)) };
+    listed.split_whitespace().map(known).collect()
+}
+
+/// Which host a lock was taken on, as `cat lock` tells it; `None` also if it is empty: whoever could not learn its own
+/// name may be any machine.
 pub(super) fn lock_host(lock: &str) -> Option<String> {
-    text_at(lock, "hostname")
+    text_at(lock, "hostname").filter(|host| !host.is_empty())
 }
 
 fn text_at(json: &str, name: &str) -> Option<String> {
@@ -308,17 +324,34 @@ mod tests {
         });
     }
 
-    /// The proof of place is what stands there, or there is none.
+    /// The proof of place is the whole id that stands there, or there is none.
     #[test]
     fn fuzz_configs() {
+        for other in ["", "r", &id('a')[1..], &format!("{}a", id('a')), &id('A'), &id('g')] {
+            let config = serde_json::json!({ "version": 2, "id": other }).to_string();
+            assert_eq!(repository_id(&config), None, "{other:?}");
+        }
         let config =
             serde_json::json!({ "version": 2, "id": id('a'), "chunker_polynomial": "25b468838dcb75" });
         Fuzz::new("restic-configs", Form::Json).seed(config.to_string()).run(|bytes| {
             let said = repository_id(&String::from_utf8_lossy(bytes)).ok_or("it tells no id")?;
+            assert!(said.len() == 64 && said.bytes().all(|byte| byte.is_ascii_hexdigit()), "{said}");
             let again = serde_json::json!({ "id": said }).to_string();
             assert_eq!(repository_id(&again), Some(said));
             Ok(())
         });
+    }
+
+    /// The program is asked for each of them: what it could take for an option is none.
+    #[test]
+    fn only_whole_ids_are_locks() {
+        assert_eq!(lock_ids("\n"), Ok(Vec::new()));
+        assert_eq!(lock_ids(&format!("{}\n{}\n", id('a'), id('b'))), Ok(vec![id('a'), id('b')]));
+        for word in ["--repo=/other", "-", "r", &id('a')[1..], &format!("{}a", id('a')), &id('g')] {
+            let why = lock_ids(&format!("{}\n{word}\n", id('b'))).unwrap_err();
+            assert!(why.contains("lock id"), "{word}: {why}");
+        }
+        assert!(lock_ids(&"x".repeat(1 << 20)).unwrap_err().len() < 200);
     }
 
     proptest! {

@@ -337,6 +337,20 @@ async fn a_backup_that_runs_on_the_machine_is_waited_for_at_announce() {
     evidence(&place.bench_with(&as_web01).pin().await, Presence::Present);
 }
 
+/// A machine that could not learn its own name may be the one that is to be deleted, and what is no lock is not looked at.
+#[tokio::test]
+async fn a_lock_that_tells_of_no_machine_is_not_gone_past() {
+    let place = Place::new();
+    place.back_up("u1");
+    let nameless = "cat) case \"$*\" in *\" lock \"*) echo '{\"hostname\": \"\"}'; exit;; esac;;";
+    let id = "1f".repeat(32);
+    for (listed, complaint) in [(id.as_str(), "names no host"), ("--help", "lock id \"--help\"")] {
+        let locks = format!("list) case \"$*\" in *\" locks \"*) echo {listed}; exit;; esac;;\n{nameless}");
+        let why = retry(&place.bench_with(&place.instead(&locks)).pin().await, RetryClass::Failed);
+        assert!(why.contains(complaint), "{why}");
+    }
+}
+
 #[tokio::test]
 async fn a_lock_is_waited_for_and_never_removed() {
     let place = Place::new();
