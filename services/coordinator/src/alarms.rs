@@ -188,8 +188,8 @@ impl Alarmer {
 
     /// What holds in the job table.
     async fn look(&self, ledger: &dyn Ledger, since: Timestamp) -> Result<(), LedgerError> {
-        let hold = gather::alarms(ledger, self.options.rules).await?;
-        let over = lacking::over(ledger).await?;
+        let (hold, open) = gather::alarms(ledger, self.options.rules).await?;
+        let over = lacking::over(ledger, &open).await;
         let found = Found { owner: String::new(), since, hold, over };
         log(&answered(ledger.note_alarms(found)).await?);
         Ok(())

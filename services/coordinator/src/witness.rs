@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use sexton_ledger::Ledger;
 use sexton_model::checkpoint::{self, Checkpoint, Start};
 
@@ -73,10 +73,17 @@ impl Witness {
         match checkpoint::start(seen.as_ref(), &facts.ledger, facts.decided, new).with_context(about)? {
             Start::Make => tracing::info!(file = %file.display(), "a new witness"),
             Start::Compare => {
-                // A recent file may be torn by a loss of power: then it says nothing, and the witness stands.
+                // A recent file may be torn by a loss of power: then it says nothing but that, and the witness stands.
                 let recent =
                     text(&recent_file).with_context(|| format!("reading {}", recent_file.display()))?;
-                let recent = recent.and_then(|text| recent_of(&text, &facts.ledger));
+                let recent = recent.and_then(|text| match recent_of(&text, &facts.ledger) {
+                    Ok(known) => Some(known),
+                    Err(why) => {
+                        let (file, why) = (recent_file.display(), format!("{why:#}"));
+                        tracing::warn!(%file, why, "what was seen last is not known: the witness alone stands");
+                        None
+                    }
+                });
                 for known in seen.into_iter().chain(recent) {
                     if let Some(review) = ledger.confront(&known).await.with_context(about)? {
                         tracing::error!(epoch = review.epoch, behind = %review.behind, "nothing is dispatched: sexton review");
@@ -140,14 +147,21 @@ fn read(file: &Path) -> anyhow::Result<Option<Checkpoint>> {
 
 fn checkpoint_of(text: &str) -> anyhow::Result<Checkpoint> {
     let damaged = "it is damaged. If you know that the ledger is the latest one, remove it and start with --new-witness";
-    let seen: Checkpoint = serde_json::from_str(text).context(damaged)?;
-    seen.can_be().context(damaged)?;
-    Ok(seen)
+    seen_by(text).context(damaged)
 }
 
-/// What the recent file says of this ledger, if it says anything.
-fn recent_of(text: &str, ledger: &str) -> Option<Checkpoint> {
-    checkpoint_of(text).ok().filter(|recent| recent.ledger == ledger)
+/// What the recent file says of this ledger; or why nothing.
+fn recent_of(text: &str, ledger: &str) -> anyhow::Result<Checkpoint> {
+    let recent = seen_by(text)?;
+    ensure!(recent.ledger == ledger, "it is about the ledger {}, and this is {ledger}", recent.ledger);
+    Ok(recent)
+}
+
+/// What a file says, if that is whole and somebody can have seen it.
+fn seen_by(text: &str) -> anyhow::Result<Checkpoint> {
+    let seen: Checkpoint = serde_json::from_str(text)?;
+    seen.can_be()?;
+    Ok(seen)
 }
 
 /// What is in a file, if it is there.
@@ -217,9 +231,9 @@ mod tests {
             })?;
             let again = serde_json::to_string(&known).unwrap();
             assert_eq!(checkpoint_of(&again).unwrap(), known);
-            assert_eq!(recent_of(&format!("{again}   "), &known.ledger).as_ref(), Some(&known));
-            assert_eq!(recent_of(&again, &format!("{}x", known.ledger)), None);
-            assert_eq!(recent_of(&again[..again.floor_char_boundary(again.len() / 2)], &known.ledger), None);
+            assert_eq!(recent_of(&format!("{again}   "), &known.ledger).unwrap(), known);
+            recent_of(&again, &format!("{}x", known.ledger)).unwrap_err();
+            recent_of(&again[..again.floor_char_boundary(again.len() / 2)], &known.ledger).unwrap_err();
             compared(&known);
             Ok(())
         });
@@ -263,8 +277,11 @@ mod tests {
             std::fs::write(&file, &text).unwrap();
             let why = format!("{:#}", read(&file).unwrap_err());
             assert!(why.contains("damaged") && why.contains("at the most"), "{why}");
-            assert_eq!(recent_of(&text, "7b21"), None);
+            let why = format!("{:#}", recent_of(&text, "7b21").unwrap_err());
+            assert!(why.contains("at the most") && !why.contains("--new-witness"), "{why}");
         }
+        let another = recent_of(&serde_json::to_string(&known()).unwrap(), "7b22").unwrap_err();
+        assert_eq!(another.to_string(), "it is about the ledger 7b21, and this is 7b22");
         std::fs::write(&file, vec![b' '; usize::try_from(FILE_MAX_BYTES).unwrap() + 1]).unwrap();
         assert!(read(&file).unwrap_err().to_string().contains("larger than 65536 bytes"));
     }

@@ -1,5 +1,6 @@
 //! Receipts in the running coordinator: who gets one, when, and that losing the hint loses nothing.
 #![expect(clippy::unwrap_used, reason = "a test says what it expected by failing")]
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -10,7 +11,8 @@ use sexton_coordinator::attester::Options;
 use sexton_coordinator::{Alarmer, Archiver, Attester, Engine, Witness, alarms, archiver, attester, notary};
 use sexton_ledger::sqlite::SqliteLedger;
 use sexton_ledger::{
-    AlarmFilter, Alarms as _, Archive as _, Intent, Ledger as _, Limits, NewDeletion, Receipts as _,
+    AlarmFilter, Alarms as _, Archive as _, Intent, Ledger as _, LedgerError, Limits, NewDeletion,
+    Receipts as _,
 };
 use sexton_model::alarm::telling::OWNER_SILENT_MS;
 use sexton_model::alarm::{Alarm, AlarmKind};
@@ -322,6 +324,56 @@ async fn what_a_coordinator_that_is_gone_has_told_ends_once_another_one_has_sign
     site.round().await;
     assert!(site.ledger.receipt(signed).await.unwrap().is_some());
     assert_eq!(looks().await, [format!("no_receipt/{broken}")]);
+}
+
+/// It fails alone: others are said, and ended, and what is found besides is raised.
+#[tokio::test]
+async fn a_receipt_that_cannot_be_read_keeps_no_other_alarm_from_being_raised_or_ended() {
+    let site = Site::new().await;
+    let (spoilt, signed, broken) = (site.made("one").await, site.made("two").await, site.made("three").await);
+    let engine = site.engine().await;
+    for id in [spoilt, signed, broken] {
+        site.to(&engine, id, Stage::Purge).await;
+    }
+    site.alter("DROP TRIGGER audit_keeps_events");
+    let rewrite = |from: &str, to: &str, of: &[DeletionId]| {
+        let of: Vec<String> = of.iter().map(|id| id.0.to_string()).collect();
+        let rewritten = format!("UPDATE audit SET body = replace(body, '{from}', '{to}')");
+        site.alter(&format!("{rewritten} WHERE seq = 1 AND deletion_id IN ({})", of.join(", ")));
+    };
+    rewrite("\"by\":\"", "\"by\":\"x", &[spoilt, signed, broken]);
+    let due = notary::Due::default();
+    site.round_of(&due).await;
+    alarmer("gone").say_lacking(&*site.ledger, &due).await.unwrap();
+    assert_eq!(site.open().await.len(), 3);
+    rewrite("\"by\":\"x", "\"by\":\"", &[spoilt, signed]);
+    site.round().await;
+    // Of a type that nobody writes.
+    site.alter(&format!(
+        "CREATE TEMP TABLE kept AS SELECT * FROM receipts; DROP TABLE receipts; \
+         CREATE TABLE receipts (deletion_id, seq, head, body, key_id, signature); \
+         INSERT INTO receipts SELECT * FROM kept; UPDATE receipts SET body = x'ff' WHERE deletion_id = {}",
+        spoilt.0
+    ));
+    let unread = site.ledger.receipt(spoilt).await;
+    assert!(matches!(unread, Err(LedgerError::Store { .. })), "{unread:?}");
+
+    // Who goes on with what was found before.
+    alarmer("one").say_lacking(&*site.ledger, &due).await.unwrap();
+    assert_eq!(due.lacking().unwrap().into_keys().collect::<Vec<_>>(), [spoilt, broken]);
+    // Who looks for all, and finds something else, too.
+    let mut later = site.ledger.known();
+    later.mark.number += 1000;
+    site.ledger.confront(&later).await.unwrap().unwrap();
+    site.alter(&format!("UPDATE alarms SET seen_at = seen_at - {}", OWNER_SILENT_MS * 1000));
+    site.alter("UPDATE alarm_rounds SET begun_at = 0");
+    alarmer("another").tick(&*site.ledger, &[]).await.unwrap();
+    let open = site.open().await;
+    let (lacking, others): (Vec<&Alarm>, Vec<&Alarm>) =
+        open.iter().partition(|alarm| alarm.kind == AlarmKind::NoReceipt);
+    assert_eq!(others.iter().map(|alarm| alarm.kind).collect::<Vec<_>>(), [AlarmKind::Review]);
+    let keys: BTreeSet<String> = lacking.into_iter().map(Alarm::key).collect();
+    assert_eq!(keys, BTreeSet::from([spoilt, broken].map(|id| format!("no_receipt/{id}"))));
 }
 
 /// What nobody asks about is settled by the round.

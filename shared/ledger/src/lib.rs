@@ -219,12 +219,13 @@ pub trait Ledger:
         whole: bool,
     ) -> Result<Vec<Result<(), NotDone>>, LedgerError>;
 
-    /// What [`Self::register`] would say of each, each for itself, as the job table is now. Nothing is written.
+    /// What [`Self::register_with`] would say of each, each for itself, as the job table is now. Nothing is written.
     ///
     /// # Errors
     /// As [`Self::register`].
     async fn check_resources(
         &self,
+        priorities: Priorities,
         resources: Vec<Resource>,
         by: &Actor,
     ) -> Result<Vec<Result<(), NotDone>>, LedgerError>;

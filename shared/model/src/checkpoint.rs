@@ -102,13 +102,35 @@ pub struct Checkpoint {
 
 /// What nobody can have seen of a ledger.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{what} {found}: expected {most} at the most, for a ledger that is behind it has to count on from there"
-)]
-pub struct TooHigh {
-    what: &'static str,
-    found: i64,
-    most: i64,
+pub enum NeverSeen {
+    /// More than anybody counts.
+    #[error(
+        "{what} {found}: expected {most} at the most, for a ledger that is behind it has to count on from there"
+    )]
+    TooHigh {
+        /// Of what.
+        what: &'static str,
+        /// What it says.
+        found: i64,
+        /// The most that it may say.
+        most: i64,
+    },
+    /// Fewer than none.
+    #[error("{what} {found}: expected 0 or more, for a ledger counts from there")]
+    Negative {
+        /// Of what.
+        what: &'static str,
+        /// What it says.
+        found: i64,
+    },
+    /// A decision behind the number that the ledger had with it.
+    #[error("decision.number {found}: expected {number} at the most, which is the ledger's")]
+    Uncounted {
+        /// The decision's number.
+        found: i64,
+        /// The ledger's.
+        number: i64,
+    },
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
@@ -247,7 +269,7 @@ impl Checkpoint {
     ///
     /// # Errors
     /// What cannot be.
-    pub fn can_be(&self) -> Result<(), TooHigh> {
+    pub fn can_be(&self) -> Result<(), NeverSeen> {
         let Mark { epoch, number, fence, revision, at: _ } = self.mark;
         let counts = [
             ("epoch", i64::from(epoch), i64::from(EPOCH_MAX)),
@@ -255,8 +277,25 @@ impl Checkpoint {
             ("fence", fence, COUNT_MAX),
             ("revision", revision, COUNT_MAX),
         ];
-        let too_high = counts.into_iter().find(|(_, found, most)| found > most);
-        too_high.map_or(Ok(()), |(what, found, most)| Err(TooHigh { what, found, most }))
+        if let Some((what, found, most)) = counts.into_iter().find(|(_, found, most)| found > most) {
+            return Err(NeverSeen::TooHigh { what, found, most });
+        }
+        // Each decision has the ledger's number of when it was committed, and that only grows within an epoch: of another epoch
+        // none is kept.
+        let decided = self.decision.as_ref();
+        if let Some(decision) = decided.filter(|decision| decision.number > number) {
+            return Err(NeverSeen::Uncounted { found: decision.number, number });
+        }
+        let counted = [
+            ("number", number),
+            ("fence", fence),
+            ("revision", revision),
+            ("records", self.records),
+            ("decision.number", decided.map_or(0, |decision| decision.number)),
+            ("decision.seq", decided.map_or(0, |decision| decision.seq)),
+        ];
+        let negative = counted.into_iter().find(|(_, found)| *found < 0);
+        negative.map_or(Ok(()), |(what, found)| Err(NeverSeen::Negative { what, found }))
     }
 
     /// Take note of more: marks go up, and a new decision pushes out the oldest. What belongs to an epoch that
@@ -459,6 +498,21 @@ mod tests {
         ] {
             let said = of(mark).can_be().unwrap_err().to_string();
             assert!(said.starts_with(what), "{said}");
+        }
+        let decided = |decision: Decision| Checkpoint { decision: Some(decision), ..seen() };
+        assert_eq!([decision(0), decision(SEEN.number)].map(|one| decided(one).can_be()), [Ok(()), Ok(())]);
+        let said = decided(decision(SEEN.number + 1)).can_be().unwrap_err().to_string();
+        assert_eq!(said, "decision.number 11: expected 10 at the most, which is the ledger's");
+        for (what, known) in [
+            ("number", Checkpoint { decision: None, ..of(Mark { number: -1, ..SEEN }) }),
+            ("fence", of(Mark { fence: -1, ..SEEN })),
+            ("revision", of(Mark { revision: i64::MIN, ..SEEN })),
+            ("records", Checkpoint { records: -1, ..seen() }),
+            ("decision.number", decided(decision(-1))),
+            ("decision.seq", decided(Decision { seq: -1, ..decision(9) })),
+        ] {
+            let said = known.can_be().unwrap_err().to_string();
+            assert!(said.starts_with(what) && said.contains("expected 0 or more"), "{said}");
         }
     }
 

@@ -14,11 +14,12 @@ use sexton_model::{DeletionId, undo};
 
 use super::answered;
 
-/// All alarms that hold in the job table. Goes through what is watched by the page, however much that is.
+/// All alarms that hold in the job table, and those that are open in it, the newest first. Goes through what is watched by the page,
+/// however much that is.
 ///
 /// # Errors
 /// If it cannot be read: then nothing is known, and nothing is to be ended.
-pub async fn alarms(ledger: &dyn Ledger, rules: Rules) -> Result<Vec<Alarm>, LedgerError> {
+pub async fn alarms(ledger: &dyn Ledger, rules: Rules) -> Result<(Vec<Alarm>, Vec<Standing>), LedgerError> {
     let at = moment(ledger, rules).await?;
     let (policy, latest) = (ledger.policy(), answered(ledger.latest_censuses()).await?);
     let one_shots = answered(ledger.broken_glass()).await?;
@@ -45,7 +46,7 @@ pub async fn alarms(ledger: &dyn Ledger, rules: Rules) -> Result<Vec<Alarm>, Led
         }
     })
     .await?;
-    Ok(holding.finish())
+    Ok((holding.finish(), open))
 }
 
 /// The digest of a day as it would be now, for whoever sees so much. `lacks`: what is not configured; to which is added whether
@@ -153,7 +154,7 @@ async fn batches(ledger: &dyn Ledger) -> Result<Vec<BatchFact>, LedgerError> {
 }
 
 /// All of them, the newest first, by the page: which are the worst is seen once all are there.
-pub(super) async fn open(ledger: &dyn Ledger) -> Result<Vec<Standing>, LedgerError> {
+async fn open(ledger: &dyn Ledger) -> Result<Vec<Standing>, LedgerError> {
     let (mut all, mut before) = (Vec::new(), None);
     loop {
         let filter = AlarmFilter { ended: false, before, limit: ALARMS_PAGE };

@@ -14,7 +14,8 @@ use sexton_ledger::{Found, Ledger, LedgerError};
 use sexton_model::DeletionId;
 use sexton_model::alarm::{AlarmKind, Holding, Standing, Subject};
 
-use super::{Alarmer, Said, answered, gather, log};
+use super::route::chain;
+use super::{Alarmer, Said, answered, log};
 use crate::notary::Due;
 
 /// Purges of which one asks at once whether they have a receipt by now, or are not there any more: each is two questions, and as many
@@ -33,14 +34,12 @@ impl Alarmer {
             return Ok(());
         }
         let since = answered(ledger.facts()).await?.now;
+        let by_now = settled(ledger, lacking.keys().copied().collect()).await;
+        due.settled(by_now.iter().copied());
         let (mut holding, mut holds) = (Holding::default(), BTreeSet::new());
-        for (number, (id, alarm)) in lacking.into_iter().enumerate() {
-            if number < ASKED_MAX && settled(ledger, id).await? {
-                due.settled([id]);
-            } else {
-                holding.add(alarm);
-                holds.insert(id.to_string());
-            }
+        for (id, alarm) in lacking.into_iter().filter(|(id, _)| !by_now.contains(id)) {
+            holding.add(alarm);
+            holds.insert(id.to_string());
         }
         let owner = format!("{} (receipts)", self.options.name);
         let found = Found { owner, since, hold: holding.finish(), over: BTreeSet::new() };
@@ -51,21 +50,12 @@ impl Alarmer {
     }
 }
 
-/// Which alarms about single purges hold no more, whoever has said them: of those that have stood longest, as many as are asked about at
-/// once.
-pub(super) async fn over(ledger: &dyn Ledger) -> Result<BTreeSet<i64>, LedgerError> {
-    let mut over = BTreeSet::new();
-    for (alarm, id) in gather::open(ledger).await?.iter().rev().filter_map(purge).take(ASKED_MAX) {
-        match settled(ledger, id).await {
-            // It fails alone: the others are looked for all the same.
-            Ok(false) | Err(LedgerError::Corrupt { .. }) => {}
-            Ok(true) => {
-                over.insert(alarm);
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(over)
+/// Which of the `open` alarms, the newest first, are about single purges and hold no more, whoever has said them: of those that have
+/// stood longest, as many as are asked about at once.
+pub(super) async fn over(ledger: &dyn Ledger, open: &[Standing]) -> BTreeSet<i64> {
+    let purges: Vec<(i64, DeletionId)> = open.iter().rev().filter_map(purge).collect();
+    let by_now = settled(ledger, purges.iter().map(|(_, id)| *id).collect()).await;
+    purges.into_iter().filter(|(_, id)| by_now.contains(id)).map(|(alarm, _)| alarm).collect()
 }
 
 /// The number of one that is about a purge without a receipt, and which purge that is.
@@ -74,7 +64,34 @@ fn purge(standing: &Standing) -> Option<(i64, DeletionId)> {
     (standing.alarm.kind == AlarmKind::NoReceipt).then_some((standing.id, *deletion))
 }
 
+/// Which of the first of these are settled. What cannot be read, or not soon, counts as not settled, and keeps nobody from hearing of
+/// anything else: an alarm that stands for too long does less harm than one that is not raised.
+async fn settled(ledger: &dyn Ledger, purges: Vec<DeletionId>) -> BTreeSet<DeletionId> {
+    let mut by_now = BTreeSet::new();
+    let asked = async {
+        for id in purges.into_iter().take(ASKED_MAX) {
+            match is_settled(ledger, id).await {
+                Ok(true) => {
+                    by_now.insert(id);
+                }
+                Ok(false) => {}
+                Err(error) => {
+                    let why = chain(&error);
+                    tracing::warn!(deletion = %id, why, "whether it has a receipt by now cannot be read");
+                }
+            }
+        }
+        Ok::<(), LedgerError>(())
+    };
+    // Of all of them together: one after the other, a job table that hangs would keep whoever looks for an hour.
+    if let Err(error) = answered(asked).await {
+        let why = chain(&error);
+        tracing::warn!(why, "which purges have a receipt by now is not known of all");
+    }
+    by_now
+}
+
 /// Whether another coordinator has signed it since, or an archive has taken it with its receipt.
-async fn settled(ledger: &dyn Ledger, id: DeletionId) -> Result<bool, LedgerError> {
-    Ok(answered(ledger.receipt(id)).await?.is_some() || answered(ledger.stub(id)).await?.is_some())
+async fn is_settled(ledger: &dyn Ledger, id: DeletionId) -> Result<bool, LedgerError> {
+    Ok(ledger.receipt(id).await?.is_some() || ledger.stub(id).await?.is_some())
 }

@@ -47,7 +47,7 @@ pub(super) async fn register(
     let by_the_ledger = match fit.is_empty() {
         true => Vec::new(),
         // What the job table would refuse is said at once with what is refused here, and not only the next time.
-        false if nothing => api.engine.ledger.check_resources(fit, &by).await?,
+        false if nothing => api.engine.ledger.check_resources(priorities(&asker), fit, &by).await?,
         false => once.ledger.register_with(priorities(&asker), fit, &by, body.whole).await?,
     };
     if !body.dry_run {

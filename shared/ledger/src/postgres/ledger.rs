@@ -109,11 +109,12 @@ impl Ledger for PgLedger {
 
     async fn check_resources(
         &self,
+        priorities: Priorities,
         resources: Vec<Resource>,
         by: &Actor,
     ) -> Result<Vec<Result<(), NotDone>>, LedgerError> {
         within("resources", resources.len(), REGISTER_MAX)?;
-        resources::check(self, &resources, by).await
+        resources::check(self, (&resources, priorities), by).await
     }
 
     async fn uncontested(&self, resource: &Resource) -> Result<Result<(), NotDone>, LedgerError> {

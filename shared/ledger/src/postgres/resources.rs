@@ -88,27 +88,27 @@ pub(super) async fn covered(
 
 /// What [`register`] would say of each, each for itself. Neither gate nor resources are locked: nothing follows from it that
 /// a change in between could make wrong.
-pub(super) async fn check(
-    ledger: &PgLedger,
-    resources: &[Resource],
-    by: &Actor,
-) -> Result<Results, LedgerError> {
+pub(super) async fn check(ledger: &PgLedger, stated: Stated<'_>, by: &Actor) -> Result<Results, LedgerError> {
     let mut tried = 1;
     loop {
-        match check_once(ledger, resources, by).await {
+        match check_once(ledger, stated, by).await {
             Err(error) if tried < TRIES && collided(&error) => tried += 1,
             other => return other,
         }
     }
 }
 
-async fn check_once(ledger: &PgLedger, resources: &[Resource], by: &Actor) -> Result<Results, LedgerError> {
+async fn check_once(
+    ledger: &PgLedger,
+    (resources, priorities): Stated<'_>,
+    by: &Actor,
+) -> Result<Results, LedgerError> {
     let mut tx = ledger.pool.begin().await.map_err(doing("beginning to check resources"))?;
     let stated: Vec<&Resource> = resources.iter().collect();
     let claims = claims::read(&mut tx, ledger.policy.get(), &stated).await?;
     let (holders, _) = exclusive::holders(&mut tx, ledger, resources).await?;
     let mut beside = Beside { holders, claims, ..Beside::default() };
-    let (_, results, _) = judge(&mut tx, (resources, Priorities::Stated), by, &mut beside).await?;
+    let (_, results, _) = judge(&mut tx, (resources, priorities), by, &mut beside).await?;
     tx.rollback().await.map_err(doing("ending a check of resources"))?;
     Ok(results)
 }

@@ -157,9 +157,9 @@ pub(super) fn check(
     db: &Db,
     memory: &mut Memory,
     staged: &mut Staged,
-    (resources, by, policy): (&[Resource], &Actor, &Arc<Policy>),
+    stated: (&[Resource], Priorities, &Actor, &Arc<Policy>),
 ) -> Result<Vec<Result<(), NotDone>>, LedgerError> {
-    judge(db, memory, staged, (resources, Priorities::Stated, by, policy)).map(|judged| judged.results)
+    judge(db, memory, staged, stated).map(|judged| judged.results)
 }
 
 /// Register or update. Without a policy nobody is asked what they claim, and what is written down of that stays: for who changes

@@ -159,11 +159,12 @@ impl Ledger for SqliteLedger {
 
     async fn check_resources(
         &self,
+        priorities: Priorities,
         resources: Vec<Resource>,
         by: &Actor,
     ) -> Result<Vec<Result<(), NotDone>>, LedgerError> {
         within("resources", resources.len(), REGISTER_MAX)?;
-        match self.ask(Work::CheckResources(resources, by.clone())).await? {
+        match self.ask(Work::CheckResources(resources, priorities, by.clone())).await? {
             Answer::CheckResources(results) => Ok(results),
             other => Err(mixed_up(&other)),
         }

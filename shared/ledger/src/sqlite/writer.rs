@@ -57,7 +57,7 @@ pub(super) enum Work {
     Run(Arc<Vec<Intent>>),
     Register(Vec<Resource>, Priorities, Actor, bool),
     /// Writes nothing; asked of the writer because it remembers how far deletions are.
-    CheckResources(Vec<Resource>, Actor),
+    CheckResources(Vec<Resource>, Priorities, Actor),
     Create(Vec<NewDeletion>),
     Pause(PauseSelector, Actor, String),
     /// With the digest of what is approved to begin at once; so is a ceiling.
@@ -310,11 +310,11 @@ fn one(
             Some(&setting.policy.get()),
             (resources, *priorities, by, *whole),
         )?),
-        Work::CheckResources(resources, by) => Answer::CheckResources(inventory::check(
+        Work::CheckResources(resources, priorities, by) => Answer::CheckResources(inventory::check(
             db,
             memory,
             staged,
-            (resources, by, &setting.policy.get()),
+            (resources, *priorities, by, &setting.policy.get()),
         )?),
         Work::Create(new) => Answer::Create(inventory::create(db, staged, setting, new)?),
         Work::Pause(covers, by, reason) => {

@@ -1,6 +1,7 @@
 //! What a resource has to itself by what it states: no record lives while another one that is registered claims the same.
 use serde_json::{Value, json};
 use sexton_ledger::{NotDone, Options};
+use sexton_model::access::Priorities;
 use sexton_model::belts::Policy;
 use sexton_model::catalogue::Catalogue;
 use sexton_model::claims::{Contested, Rival};
@@ -97,7 +98,10 @@ pub async fn nobody_claims_what_is_being_deleted(fixture: &dyn Fixture) {
         Err(Contested::Leaving(rival("old", "mac 52:54:00:00:00:01", Some(old))).into())
     };
     assert_eq!(on.declare(with_card("new", "52:54:00:00:00:01")).await, leaving());
-    let asked = on.ledger.check_resources(vec![with_card("new", "52:54:00:00:00:01")], &actor("ops")).await;
+    let asked = on
+        .ledger
+        .check_resources(Priorities::Stated, vec![with_card("new", "52:54:00:00:00:01")], &actor("ops"))
+        .await;
     assert_eq!(asked.unwrap(), [leaving()]);
     assert!(on.ledger.resource(&id("new")).await.unwrap().is_none());
     // Nor does it let go of that by stating something else: its record has a copy of what was stated.
@@ -190,6 +194,27 @@ pub async fn what_has_been_shared_since_earlier_may_be_updated(fixture: &dyn Fix
     on.declare(with("one", json!({ "ipam": { "none": true } }))).await.unwrap();
     assert_eq!(on.declare(with_card("one", "52:54:00:00:00:01")).await, leaving());
     on.condemn("one").await.unwrap();
+}
+
+/// One was registered before anybody asked, with a card that cannot be compared: stated just so it stays registered. Whoever may set no
+/// priority states it just so with another one, too, and whoever asks beforehand is told the same.
+pub async fn a_check_goes_by_the_priorities_that_registering_would(fixture: &dyn Fixture) {
+    let on = Stagehand::new(fixture).await;
+    let there = with_card("old", "52:54:00:00:00:0\\49");
+    on.declare(there.clone()).await.unwrap();
+    drop(on);
+    let on = Stagehand::with(fixture, claiming()).await;
+    let (ops, list) = (actor("ops"), vec![Resource { priority: 7, ..there.clone() }]);
+    for priorities in [Priorities::Stated, Priorities::Kept] {
+        let checked = on.ledger.check_resources(priorities, list.clone(), &ops).await.unwrap();
+        match priorities {
+            Priorities::Stated => assert!(matches!(checked[..], [Err(NotDone::NoClaim(_))]), "{checked:?}"),
+            Priorities::Kept => assert_eq!(checked, [Ok(())]),
+        }
+        let registered = on.ledger.register_with(priorities, list.clone(), &ops, false).await.unwrap();
+        assert_eq!(registered, checked, "{priorities:?}");
+        assert_eq!(on.ledger.resource(&there.id).await.unwrap().unwrap().resource, there);
+    }
 }
 
 /// Coordinators go by other files: none forgets what another one wrote down, and what it did not write down is found at the next

@@ -105,7 +105,7 @@ pub async fn what_has_a_record_stays_in_its_scope(fixture: &dyn Fixture) {
     let free_elsewhere = Resource { scope: "tenants/other".parse().unwrap(), ..free.clone() };
     let (resource, from) = (here.id.clone(), here.scope.clone());
     let stays = Err(NotDone::StaysInScope { resource, from, deletion });
-    let checked = on.ledger.check_resources(vec![elsewhere.clone()], &ops).await.unwrap();
+    let checked = on.ledger.check_resources(Priorities::Stated, vec![elsewhere.clone()], &ops).await.unwrap();
     assert_eq!(checked, vec![stays.clone()]);
     // The rest of a list goes through.
     let list = vec![free, elsewhere.clone(), free_elsewhere.clone()];
@@ -142,7 +142,7 @@ pub async fn a_check_says_what_registering_would_and_writes_nothing(fixture: &dy
         Resource { protected: true, ..resource("web02", "uuid-of-web02") },
     ];
     let before = fixture.count(WRITTEN).await;
-    let checked = on.ledger.check_resources(list.clone(), &ops).await.unwrap();
+    let checked = on.ledger.check_resources(Priorities::Stated, list.clone(), &ops).await.unwrap();
     assert_eq!(fixture.count(WRITTEN).await, before, "something was written");
     assert!(!on.ledger.resource(&there).await.unwrap().unwrap().resource.protected, "it was changed");
     let taken = NotDone::NameTaken { resource: resource("web01", "x").id, deletion: doomed };
@@ -150,7 +150,11 @@ pub async fn a_check_says_what_registering_would_and_writes_nothing(fixture: &dy
     assert!(matches!(checked[4], Err(NotDone::Exclusive(_))), "{:?}", checked[4]);
     assert_eq!(checked[5], Ok(()));
     assert_eq!(on.ledger.register(list.clone(), &ops, false).await.unwrap(), checked);
-    assert_eq!(on.ledger.check_resources(list, &ops).await.unwrap(), checked, "as it stands now");
+    assert_eq!(
+        on.ledger.check_resources(Priorities::Stated, list, &ops).await.unwrap(),
+        checked,
+        "as it stands now"
+    );
     assert!(on.ledger.resource(&there).await.unwrap().unwrap().resource.protected);
 }
 

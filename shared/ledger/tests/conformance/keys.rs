@@ -2,7 +2,7 @@
 use std::collections::BTreeSet;
 
 use sexton_ledger::{Approval, Held, Intent, Ledger, LedgerError, Note, Options, Revocation};
-use sexton_model::access::{DAY_S, Extent, NewToken, Role, token_hash};
+use sexton_model::access::{DAY_S, Extent, NewToken, Priorities, Role, token_hash};
 use sexton_model::belts::budget::Written;
 use sexton_model::belts::ceiling::{Ceiling, NewCeiling};
 use sexton_model::belts::census::{Census, Listed, Rules, Sentinel};
@@ -391,7 +391,8 @@ pub async fn a_refusal_notes_nothing(fixture: &dyn Fixture) {
     assert!(under.prioritize(&web01(), 7, &ops()).await.unwrap().is_err(), "nobody knows it");
     let whole = vec![resource("web01", "u1"), resource("web01", "u2")];
     assert!(under.register(whole, &ops(), true).await.unwrap().iter().all(Result::is_err));
-    let checked = under.check_resources(vec![resource("web01", "u1")], &ops()).await.unwrap();
+    let checked =
+        under.check_resources(Priorities::Stated, vec![resource("web01", "u1")], &ops()).await.unwrap();
     assert_eq!(checked, [Ok(())], "a check is no change");
     assert!(!under.resume(99, &ops(), None).await.unwrap().unwrap());
     fixture.execute(DEAD).await;

@@ -327,6 +327,7 @@ macro_rules! conformance_tests {
             what_has_been_shared_since_earlier_may_be_updated,
             whoever_goes_by_other_files_forgets_no_claim,
             what_was_registered_earlier_claims_the_same,
+            a_check_goes_by_the_priorities_that_registering_would,
             what_a_live_record_does_not_go_by_is_free,
             what_cannot_be_told_of_a_live_record_stays_claimed,
             an_alarm_is_raised_once_and_ends,

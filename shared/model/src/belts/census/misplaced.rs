@@ -3,7 +3,8 @@
 //!
 //! Contract: no share is counted of these, neither where they are listed nor where they are registered, and they are named with
 //! both: a machine was moved, or somebody is wrong about whose it is. That is for a person to find out.
-use std::collections::{BTreeMap, BTreeSet};
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -56,20 +57,27 @@ pub struct ListedElsewhere {
 }
 
 /// What censuses of the day before `now` have found so, the newest first. Each says it again until it is put right, so of a kind and
-/// scope the newest one counts that has found any: one that finds none, by whoever hands it in, hides nothing. `all` that are kept,
-/// the oldest first.
+/// scope the one counts that has found most, of several the newest: one that finds fewer, or none, by whoever hands it in, hides
+/// nothing. `all` that are kept, the oldest first.
 pub fn of_last_day(all: &[Taken], now: Timestamp) -> Vec<ListedElsewhere> {
     let from = Timestamp(now.0.saturating_sub(DAY_US));
-    let mut said: BTreeSet<(&Kind, &str)> = BTreeSet::new();
-    let of_day = all.iter().rev().filter(|taken| taken.accepted_at > from && !taken.misplaced.is_empty());
-    let newest = of_day.filter(|taken| said.insert((&taken.kind, taken.scope.as_str())));
-    newest
-        .map(|taken| ListedElsewhere {
+    let mut most: BTreeMap<(&Kind, &str), (u64, &Taken)> = BTreeMap::new();
+    for taken in all.iter().filter(|taken| taken.accepted_at > from && !taken.misplaced.is_empty()) {
+        let count = taken.misplaced.values().copied().fold(0, u64::saturating_add);
+        let known = most.entry((&taken.kind, taken.scope.as_str())).or_insert((count, taken));
+        if count >= known.0 {
+            *known = (count, taken);
+        }
+    }
+    let mut told: Vec<(u64, &Taken)> = most.into_values().collect();
+    told.sort_unstable_by_key(|(_, taken)| Reverse(taken.census));
+    told.into_iter()
+        .map(|(count, taken)| ListedElsewhere {
             census: taken.census,
             kind: taken.kind.clone(),
             scope: taken.scope.clone(),
             found_at: taken.accepted_at,
-            count: taken.misplaced.values().copied().fold(0, u64::saturating_add),
+            count,
             named: taken.misplaced_named.iter().take(MISPLACED_TOLD_MAX).cloned().collect(),
         })
         .collect()
@@ -172,17 +180,20 @@ mod tests {
         };
         let all = [
             taken(1, "old", &elsewhere, 2),
-            taken(2, "tenants", &elsewhere, 1),
-            taken(3, "tenants", &elsewhere[..1], 1),
+            taken(2, "tenants", &elsewhere[1..], 1),
+            taken(3, "tenants", &elsewhere[..MISPLACED_TOLD_MAX], 1),
             taken(4, "other", &elsewhere, 1),
-            // Whoever hands in one that finds none hides nothing.
-            taken(5, "tenants", &[], 1),
+            // Whoever hands in one that finds fewer hides nothing, nor one that finds none.
+            taken(5, "tenants", &elsewhere[..1], 1),
+            taken(6, "tenants", &[], 1),
+            taken(7, "none", &[], 1),
         ];
         let found = of_last_day(&all, NOW);
         let said: Vec<(i64, u64, usize)> =
             found.iter().map(|one| (one.census, one.count, one.named.len())).collect();
         let many = MISPLACED_TOLD_MAX as u64 + 1;
-        assert_eq!(said, [(4, many, MISPLACED_TOLD_MAX), (3, 1, 1)]);
+        let fewer = MISPLACED_TOLD_MAX as u64;
+        assert_eq!(said, [(4, many, MISPLACED_TOLD_MAX), (3, fewer, MISPLACED_TOLD_MAX)], "of two the newer");
         assert_eq!((found[1].scope.as_str(), found[1].named[0].id.name.as_str()), ("tenants", "m0000"));
     }
 
