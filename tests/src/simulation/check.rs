@@ -157,6 +157,7 @@ impl Checker {
         // After the job table was put back a number may be another record's.
         self.forgiven.remove(&id);
         self.warrants.touched(vm);
+        self.warrants.made(id, &made.as_it_was);
         self.snapshots.insert(id, made.as_it_was);
         self.pinned.created(id, made.plan);
         if let Some(budgets) = &mut self.budgets {

@@ -2,10 +2,10 @@
 //! no reason but these; whatever else a record parks for has to be over by then.
 use std::collections::BTreeSet;
 
-use sexton_model::ResourceId;
 use sexton_model::deletion::{Deletion, WaiverClaim};
+use sexton_model::{DeletionId, ResourceId};
 
-use crate::simulation::platform::Truth;
+use crate::simulation::platform::{State, Things, Truth};
 
 /// What makes it right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +22,9 @@ pub enum Warrant {
     /// A subsystem did nothing, said that it did, and showed the past when it was asked: that a machine runs which should be
     /// off shows only at the check before it is taken apart.
     Deceived,
+    /// Nothing was there any more when the record was made, about a machine that was recycled: its absence was not asked for by
+    /// this record, and proves nothing.
+    NothingThere,
     /// The job table's clock jumped while an order was out, and its consumer had not heard of that: two orders may have been
     /// carried out at once. No fence stops that on a platform that holds none.
     Raced,
@@ -33,6 +36,8 @@ pub struct Warrants {
     replaced: BTreeSet<ResourceId>,
     started: BTreeSet<ResourceId>,
     raced: BTreeSet<ResourceId>,
+    /// These records were made when there was nothing.
+    of_nothing: BTreeSet<DeletionId>,
     /// About these something was decided, or done, since the job table was copied aside.
     touched: BTreeSet<ResourceId>,
     /// And then the copy was put in its place.
@@ -56,6 +61,15 @@ impl Warrants {
         self.started.remove(vm);
         self.raced.remove(vm);
         !self.went_back.contains(vm)
+    }
+
+    /// A record was made, when the machine was so.
+    pub fn made(&mut self, id: DeletionId, as_it_was: &Things) {
+        // After the job table was put back a number may be another record's.
+        self.of_nothing.remove(&id);
+        if as_it_was.values().all(|thing| thing.state == State::Gone) {
+            self.of_nothing.insert(id);
+        }
     }
 
     /// Somebody started it.
@@ -99,6 +113,7 @@ impl Warrants {
             (self.started.contains(vm), Warrant::Started),
             (self.went_back.contains(vm), Warrant::WentBack),
             (may_remain, Warrant::MayRemain),
+            (self.of_nothing.contains(&d.id), Warrant::NothingThere),
             (truth.deceived.contains(vm), Warrant::Deceived),
             (self.raced.contains(vm), Warrant::Raced),
         ];
