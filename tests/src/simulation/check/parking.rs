@@ -22,8 +22,8 @@ pub enum Warrant {
     /// A subsystem did nothing, said that it did, and showed the past when it was asked: that a machine runs which should be
     /// off shows only at the check before it is taken apart.
     Deceived,
-    /// Nothing was there any more when the record was made, about a machine that was recycled: its absence was not asked for by
-    /// this record, and proves nothing.
+    /// The machine was recycled before the record was made, and nobody made another one: that it is not there was not asked
+    /// for by this record, and proves nothing.
     NothingThere,
     /// The job table's clock jumped while an order was out, and its consumer had not heard of that: two orders may have been
     /// carried out at once. No fence stops that on a platform that holds none.
@@ -36,7 +36,7 @@ pub struct Warrants {
     replaced: BTreeSet<ResourceId>,
     started: BTreeSet<ResourceId>,
     raced: BTreeSet<ResourceId>,
-    /// These records were made when there was nothing.
+    /// These records were made when there was no machine.
     of_nothing: BTreeSet<DeletionId>,
     /// About these something was decided, or done, since the job table was copied aside.
     touched: BTreeSet<ResourceId>,
@@ -67,7 +67,7 @@ impl Warrants {
     pub fn made(&mut self, id: DeletionId, as_it_was: &Things) {
         // After the job table was put back a number may be another record's.
         self.of_nothing.remove(&id);
-        if as_it_was.values().all(|thing| thing.state == State::Gone) {
+        if as_it_was.iter().any(|((_, what), thing)| *what == "definition" && thing.state == State::Gone) {
             self.of_nothing.insert(id);
         }
     }
