@@ -393,7 +393,9 @@ impl System {
         moment: Timestamp,
         gone_by: Option<chrono::NaiveDate>,
     ) -> NewDeletion {
-        let due = Due { date: moment.utc().date_naive(), zone: "UTC".parse().unwrap(), moment: Some(moment) };
+        // A calendar's day begins five minutes after midnight: until then what is due at once was so yesterday.
+        let date = Timestamp(moment.0 - 5 * 60_000_000).utc().date_naive();
+        let due = Due { date, zone: "UTC".parse().unwrap(), moment: Some(moment) };
         let (by, reason) = (ops(), "no longer needed".into());
         NewDeletion { resource, due, gone_by, by, reason, plan: self.plan.clone() }
     }
