@@ -1,8 +1,8 @@
 //! The job table on PostgreSQL, for many machines.
 //!
 //! Contract: as [`Ledger`](crate::Ledger) says. Any number of processes may use one database. Invariants:
-//! - One locking order: gate → resources → claims → deletions, each ascending by id, in statements of their own. A
-//!   deletion's lock covers its jobs, holds, waivers, targets and manifests; nothing writes them without it.
+//! - One locking order, which ARCHITECTURE.md tells whole: gate → resources → claims → deletions, with others between, each
+//!   ascending by id, in statements of their own. A deletion's lock covers its jobs, holds, waivers, targets and manifests; nothing writes them without it.
 //! - What is decided on is read after the last lock, with one statement per table however long the batch is.
 //! - The gate is an advisory lock: shared by every batch, taken alone by a pause.
 //! - Every update's row count is checked; a batch that collides is tried again one by one.
