@@ -134,7 +134,10 @@ impl Program {
     }
 
     fn redact(&self, mut text: String) -> String {
-        for secret in self.secrets() {
+        let mut secrets: Vec<&str> = self.secrets().collect();
+        // The longest first: of one that another is a part of, the rest would stay.
+        secrets.sort_unstable_by_key(|secret| std::cmp::Reverse(secret.len()));
+        for secret in secrets {
             text = text.replace(secret, "…");
         }
         text
@@ -487,6 +490,13 @@ mod tests {
                 said.trim_start_matches('x')
             );
         }
+    }
+
+    #[test]
+    fn nothing_is_left_of_a_secret_that_another_is_a_part_of() {
+        let environment = BTreeMap::from([("KEY".to_owned(), "u:p4ss@h".to_owned().into())]);
+        let program = Program { repository: "p4ss".to_owned().into(), environment, ..instead("restic") };
+        assert_eq!(program.redact("as u:p4ss@h, by p4ss\n".to_owned()), "as …, by …\n");
     }
 
     #[tokio::test]
