@@ -450,8 +450,8 @@ pub trait Ledger:
     /// 50,000 events together; events are read one by one.
     async fn verify_chains(&self, after: Option<&str>, limit: u32) -> Result<Verified, LedgerError>;
 
-    /// Chains whose heads no signed checkpoint holds yet, in the order of [`Self::verify_chains`]: at most a thousand,
-    /// among some four thousand that are looked at. `after` is the `next` of the call before.
+    /// Chains whose heads no signed checkpoint holds yet, in the order of [`Self::verify_chains`], but resources in any that the
+    /// job table keeps to: at most a thousand, among some four thousand that are looked at. `after` is the `next` of the call before.
     async fn grown(&self, after: Option<&str>) -> Result<Grown, LedgerError>;
 
     /// Keep a signed checkpoint, and that these heads stand in it. `false` if it is not the next number, or one of the

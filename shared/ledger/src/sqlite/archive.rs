@@ -25,7 +25,7 @@ fn ended(db: &Db, before: Timestamp, after: Option<Ended>, limit: u32) -> Result
     let mut bind = Bind::default();
     bind.add(before.0).add(after.at.0).add(after.deletion.0).add(i64::from(limit.clamp(1, PAGE_MAX)));
     let sql = "SELECT ended_at, id FROM deletions WHERE NOT live AND ended_at < ?1 AND (ended_at, id) > (?2, ?3) \
-               AND EXISTS (SELECT 1 FROM attested AS a WHERE a.chain = 'd-' || id AND a.seq = audit_seq) \
+               AND EXISTS (SELECT 1 FROM attested_deletions AS a WHERE a.id = deletions.id AND a.seq = audit_seq) \
                AND (EXISTS (SELECT 1 FROM receipts AS r WHERE r.deletion_id = deletions.id) \
                OR NOT EXISTS (SELECT 1 FROM jobs AS j WHERE j.id = deletions.id * 8 + 3 AND j.state = 7)) \
                ORDER BY ended_at, id LIMIT ?4";

@@ -5,7 +5,7 @@ use sexton_model::audit::Hash;
 
 use super::codes;
 use super::connection::{Bind, Db, Row, change_one, each, execute, row, rows, store};
-use crate::chains::From;
+use crate::chains::{ACCESS, From, PAUSES};
 use crate::grown::{FIND, Growing, LOOK};
 use crate::{Grown, LedgerError};
 
@@ -16,15 +16,27 @@ const PAUSES_GROWN: &str = "SELECT 'pauses', pause_seq, pause_head, \
      coalesce((SELECT seq FROM attested WHERE chain = 'pauses'), 0) FROM ledger";
 const ACCESS_GROWN: &str = "SELECT 'access', seq, head, \
      coalesce((SELECT a.seq FROM attested a WHERE a.chain = 'access'), 0) FROM access";
-const RESOURCES_GROWN: &str = "SELECT id, audit_seq, audit_head, signed FROM (SELECT id, audit_seq, audit_head, \
-     coalesce((SELECT seq FROM attested WHERE chain = id), 0) AS signed \
-     FROM resources WHERE id > ?1 ORDER BY id LIMIT ?2) WHERE audit_seq <> signed ORDER BY id LIMIT ?3";
-const RESOURCES_LOOKED: &str = "SELECT id FROM resources WHERE id > ?1 ORDER BY id LIMIT 1 OFFSET ?2 - 1";
+// Resources by number: so they lie, and so does what was signed of them. `?1` is the last one that was looked at.
+const RESOURCES_GROWN: &str = "SELECT id, audit_seq, audit_head, signed FROM (SELECT number, id, audit_seq, audit_head, \
+     coalesce((SELECT a.seq FROM attested_resources AS a WHERE a.number = r.number), 0) AS signed \
+     FROM resources AS r WHERE number > coalesce((SELECT number FROM resources WHERE id = ?1), 0) \
+     ORDER BY number LIMIT ?2) WHERE audit_seq <> signed ORDER BY number LIMIT ?3";
+const RESOURCES_LOOKED: &str = "SELECT id FROM resources \
+     WHERE number > coalesce((SELECT number FROM resources WHERE id = ?1), 0) ORDER BY number LIMIT 1 OFFSET ?2 - 1";
 const DELETIONS_GROWN: &str = "SELECT 'd-' || id, audit_seq, audit_head, signed FROM (SELECT id, audit_seq, \
-     audit_head, coalesce((SELECT seq FROM attested WHERE chain = 'd-' || id), 0) AS signed \
-     FROM deletions WHERE id > ?1 ORDER BY id LIMIT ?2) WHERE audit_seq <> signed ORDER BY id LIMIT ?3";
+     audit_head, coalesce((SELECT a.seq FROM attested_deletions AS a WHERE a.id = d.id), 0) AS signed \
+     FROM deletions AS d WHERE id > ?1 ORDER BY id LIMIT ?2) WHERE audit_seq <> signed ORDER BY id LIMIT ?3";
 const DELETIONS_LOOKED: &str =
     "SELECT 'd-' || id FROM deletions WHERE id > ?1 ORDER BY id LIMIT 1 OFFSET ?2 - 1";
+// One statement a head rather than a look and a change: there are a thousand in a checkpoint, and whoever writes anything
+// waits for them.
+const MOVE_RESOURCE: &str = "INSERT INTO attested_resources (number, seq) \
+     SELECT number, ?2 FROM resources WHERE id = ?1 \
+     ON CONFLICT (number) DO UPDATE SET seq = excluded.seq WHERE attested_resources.seq < excluded.seq";
+const MOVE_DELETION: &str = "INSERT INTO attested_deletions (id, seq) VALUES (?, ?) \
+     ON CONFLICT (id) DO UPDATE SET seq = excluded.seq WHERE attested_deletions.seq < excluded.seq";
+const MOVE_OTHER: &str = "INSERT INTO attested (chain, seq) VALUES (?, ?) \
+     ON CONFLICT (chain) DO UPDATE SET seq = excluded.seq WHERE attested.seq < excluded.seq";
 
 /// A page of chains that have grown. The caller reads in one transaction.
 pub(super) fn grown(db: &Db, after: Option<&str>) -> Result<Grown, LedgerError> {
@@ -95,13 +107,19 @@ pub(super) fn attest(
     Ok(true)
 }
 
-/// Note how far each chain is signed. Whether each of these is further than it was; if not, the others are noted.
+/// Note how far each chain is signed. Whether each of these is there, and further than it was; if not, the others are noted.
 fn move_on(db: &Db, heads: &[Head]) -> Result<bool, LedgerError> {
-    // One statement a head rather than a look and a change: there are a thousand in a checkpoint, and whoever writes
-    // anything waits for them.
-    let sql = "INSERT INTO attested (chain, seq) VALUES (?, ?) \
-               ON CONFLICT (chain) DO UPDATE SET seq = excluded.seq WHERE attested.seq < excluded.seq";
-    let moved = each(db, KEEPING, sql, heads, |statement, head| statement.execute((&head.chain, head.seq)))?;
+    let (mut resources, mut deletions, mut others) = (Vec::new(), Vec::new(), Vec::new());
+    for Head { chain, seq, .. } in heads {
+        match chain.parse::<DeletionId>() {
+            Ok(id) => deletions.push((id.0, *seq)),
+            Err(_) if [PAUSES, ACCESS].contains(&chain.as_str()) => others.push((chain, *seq)),
+            Err(_) => resources.push((chain, *seq)),
+        }
+    }
+    let moved = each(db, KEEPING, MOVE_RESOURCE, resources, |statement, one| statement.execute(one))?
+        + each(db, KEEPING, MOVE_DELETION, deletions, |statement, one| statement.execute(one))?
+        + each(db, KEEPING, MOVE_OTHER, others, |statement, one| statement.execute(one))?;
     Ok(moved == heads.len() as u64)
 }
 

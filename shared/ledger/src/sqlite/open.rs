@@ -359,6 +359,49 @@ mod tests {
         }
     }
 
+    /// What was signed before chains were looked up by number is not signed again.
+    #[tokio::test]
+    async fn what_was_signed_of_an_older_file_is_known() {
+        const BEFORE_NUMBERS: i64 = 33;
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("ledger.db");
+        let older = MIGRATIONS.iter().filter(|m| m.version <= BEFORE_NUMBERS).cloned().collect();
+        let options = SqliteConnectOptions::new().filename(&file).create_if_missing(true);
+        let mut db = options.foreign_keys(false).connect().await.unwrap();
+        sqlx::migrate::Migrator::with_migrations(older).run_direct(None, &mut db, false).await.unwrap();
+        let ledger =
+            "INSERT INTO ledger (one, ledger, epoch, day, pause_head, pause_seq) VALUES (1, 'x', 1, ?, ?, 2)";
+        let day = rules::text(&Day::Calendar).unwrap();
+        sqlx::query(ledger).bind(day).bind(GENESIS.to_vec()).execute(&mut db).await.unwrap();
+        for written in [
+            "INSERT INTO resources (number, id, kind, scope, presence, protected, body, audit_seq, audit_head) \
+             VALUES (7, 'd-1/a', 'd-1', 's', 1, 0, '{}', 3, zeroblob(32)), \
+             (8, 'vm/b', 'vm', 's', 1, 0, '{}', 3, zeroblob(32)), (9, 'vm/c', 'vm', 's', 1, 0, '{}', 3, zeroblob(32))",
+            "INSERT INTO deletions (id, resource, plan, live, status, audit_seq, audit_head) \
+             VALUES (1, 'vm/b', 1, 0, 3, 4, zeroblob(32)), (12, 'vm/c', 1, 0, 3, 4, zeroblob(32))",
+            "INSERT INTO attested (chain, seq) VALUES ('pauses', 2), ('d-1/a', 3), ('vm/b', 2), ('d-1', 3), ('d-12', 4), \
+             ('d-13', 1)",
+        ] {
+            sqlx::query(written).execute(&mut db).await.unwrap();
+        }
+        sqlx::Connection::close(db).await.unwrap();
+        let options =
+            Options { day: Day::Calendar, limits: crate::Limits::default(), policy: Policy::default() };
+        let ledger = SqliteLedger::open(&file, options).await.unwrap();
+        let (mut grown, mut after) = (Vec::new(), None::<String>);
+        loop {
+            let page = ledger.grown(after.as_deref()).await.unwrap();
+            assert_eq!(page.shrunk, []);
+            grown.extend(page.heads.into_iter().map(|head| (head.chain, head.seq)));
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        let expected = [("vm/b", 3), ("vm/c", 3), ("d-1", 4)];
+        assert_eq!(grown, expected.map(|(chain, seq)| (chain.to_owned(), seq)));
+    }
+
     /// Whether the job table answers is asked of its facts, which are remembered: without the writer they are none.
     #[tokio::test]
     async fn without_its_writer_it_does_not_answer() {

@@ -148,6 +148,25 @@ pub async fn what_has_grown_has_pages(fixture: &dyn Fixture) {
     assert_eq!(on.ledger.grown(page.next.as_deref()).await.unwrap().next, None);
 }
 
+/// A page goes on behind the last one in whatever order they were registered.
+pub async fn what_has_grown_is_found_in_whatever_order_it_came(fixture: &dyn Fixture) {
+    let on = Stagehand::new(fixture).await;
+    let name = |n: usize| format!("vm{:04}", (n * 769) % 2100);
+    let many: Vec<_> = (0..2100).map(|n| resource(&name(n), &name(n))).collect();
+    for some in many.chunks(300) {
+        assert!(
+            on.ledger.register(some.to_vec(), &actor("ops"), true).await.unwrap().iter().all(Result::is_ok)
+        );
+    }
+    let mut all = grown(&*on.ledger).await;
+    all.sort();
+    let mut expected: Vec<_> = (0..2100).map(|n| (format!("vm/vm{n:04}"), 1)).collect();
+    expected.sort();
+    assert_eq!(all, expected, "each once");
+    keep_all(&*on.ledger).await;
+    assert_eq!(grown(&*on.ledger).await, []);
+}
+
 /// Whoever may write the database changes an event, and computes the whole chain anew.
 pub async fn a_rewritten_chain_holds_and_is_found_by_what_was_signed(fixture: &dyn Fixture) {
     let on = Stagehand::new(fixture).await;

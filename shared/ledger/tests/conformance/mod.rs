@@ -247,6 +247,7 @@ macro_rules! conformance_tests {
             a_number_is_kept_once_and_none_is_left_out,
             a_chain_that_became_shorter_is_told,
             what_has_grown_has_pages,
+            what_has_grown_is_found_in_whatever_order_it_came,
             a_rewritten_chain_holds_and_is_found_by_what_was_signed,
             hashes_are_told_in_order,
             what_is_over_is_archived_whole_and_leaves_its_stub,
