@@ -153,6 +153,8 @@ macro_rules! conformance_tests {
             what_has_a_record_stays_in_its_scope,
             a_check_says_what_registering_would_and_writes_nothing,
             whoever_may_set_no_priority_leaves_the_one_that_is_found,
+            a_registration_with_older_facts_undoes_nothing_that_was_set_meanwhile,
+            what_is_set_at_the_instant_of_a_registration_stands,
             a_record_needs_a_fitting_resource_and_plan,
             what_is_reproducible_needs_a_proof_of_it,
             a_day_is_never_changed,
