@@ -344,6 +344,7 @@ macro_rules! conformance_tests {
             what_may_alarm_is_found_by_the_page,
             one_that_cannot_be_read_keeps_no_other_from_alarming,
             what_is_ahead_and_what_is_held_is_counted,
+            what_is_held_in_another_scope_takes_nobodys_place,
             what_is_stopped_between_two_steps_is_held_too,
             a_notice_that_is_not_delivered_is_watched,
             what_comes_back_is_watched_until_it_has,
