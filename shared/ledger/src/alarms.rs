@@ -68,7 +68,7 @@ pub struct WatchedFrom {
 /// Jobs that are held: before a stage, or between two steps by a belt that stopped them there.
 #[derive(Debug, Clone, Default)]
 pub struct HeldJobs {
-    /// The longest of them, at most [`HELD_READ`].
+    /// The longest of them, at most [`HELD_READ`]; those of other scopes than were asked for take nobody's place.
     pub longest: Vec<Still>,
     /// All of them, by scope and belt.
     pub by: Vec<HeldBy>,
@@ -145,11 +145,11 @@ pub trait Alarms: Send + Sync + 'static {
     /// If the store cannot be read.
     async fn ahead(&self, days: u8, scopes: Option<Vec<Scope>>) -> Result<Vec<Ahead>, LedgerError>;
 
-    /// Jobs that are held, also between two steps.
+    /// Jobs that are held, also between two steps: of these scopes and those below them, or of all.
     ///
     /// # Errors
     /// If the store cannot be read.
-    async fn held(&self) -> Result<HeldJobs, LedgerError>;
+    async fn held(&self, scopes: Option<Vec<Scope>>) -> Result<HeldJobs, LedgerError>;
 
     /// Begin to look for alarms, unless somebody has begun within `every_ms`: the moment, by the store's clock.
     ///

@@ -1,4 +1,5 @@
 //! What can go wrong in the ledger.
+use sexton_model::access::CannotRegister;
 use sexton_model::belts::budget::{CannotApprove, CannotResume};
 use sexton_model::belts::ceiling::CannotSet;
 use sexton_model::belts::census::NotBelieved;
@@ -93,6 +94,9 @@ pub enum NotDone {
         /// The record.
         deletion: DeletionId,
     },
+    /// Whoever registers it may not do so.
+    #[error(transparent)]
+    Register(#[from] CannotRegister),
     /// Something else of that name is registered, and nothing says that it is gone.
     #[error("{0} is registered with another identity: delete that one first")]
     OtherIdentity(ResourceId),

@@ -48,7 +48,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use sexton_model::access::Priorities;
+use sexton_model::access::Registrar;
 use sexton_model::archive::Stub;
 use sexton_model::attest::{Head, SignedCheckpoint};
 use sexton_model::audit::Hash;
@@ -193,7 +193,7 @@ pub trait Ledger:
     /// Jobs whose lease, back-off or recheck is over: the event that is to be tried, at most `limit`.
     async fn to_wake(&self, limit: u32) -> Result<Vec<Intent>, LedgerError>;
 
-    /// Register or update at most [`REGISTER_MAX`] resources, each with the priority that it states. All or nothing if `whole`,
+    /// Register or update at most [`REGISTER_MAX`] resources, whatever they state. All or nothing if `whole`,
     /// else each for itself; results in order.
     ///
     /// # Errors
@@ -204,16 +204,16 @@ pub trait Ledger:
         by: &Actor,
         whole: bool,
     ) -> Result<Vec<Result<(), NotDone>>, LedgerError> {
-        self.register_with(Priorities::Stated, resources, by, whole).await
+        self.register_with(&Registrar::Trusted, resources, by, whole).await
     }
 
-    /// The same with these priorities, by what is found in the transaction that registers them.
+    /// The same as far as whoever registers them may, which is judged by what is found in the transaction that does it.
     ///
     /// # Errors
     /// As [`Self::register`].
     async fn register_with(
         &self,
-        priorities: Priorities,
+        registrar: &Registrar,
         resources: Vec<Resource>,
         by: &Actor,
         whole: bool,
@@ -225,7 +225,7 @@ pub trait Ledger:
     /// As [`Self::register`].
     async fn check_resources(
         &self,
-        priorities: Priorities,
+        registrar: &Registrar,
         resources: Vec<Resource>,
         by: &Actor,
     ) -> Result<Vec<Result<(), NotDone>>, LedgerError>;

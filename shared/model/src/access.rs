@@ -16,7 +16,7 @@ use crate::id::{Actor, Scope};
 mod over;
 mod token;
 
-pub use self::over::{Priorities, Takes, groups_left, to_register_over};
+pub use self::over::{CannotRegister, Registrar, groups_left};
 pub use self::token::{
     CannotIssue, DAY_S, DAYS_DEFAULT, DAYS_MAX, NewToken, NotGood, PREFIX, Revoked, SECRET_BYTES, TOKENS_MAX,
     Token, decides_by_itself, token_hash, token_text,

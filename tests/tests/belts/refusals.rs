@@ -2,13 +2,16 @@
 //! turn, as in `access`.
 use serde_json::json;
 use sexton_model::Actor;
+use sexton_model::access::Role;
+use sexton_model::resource::Resource;
 
 use super::access::{Asked, LOST, NONE, deletion, reason};
-use super::system::{System, TRUSTED, ask, on_many_machines, web01};
+use super::system::{System, TRUSTED, ask, bearer, on_many_machines, web01};
 
 on_many_machines! {
     what_is_refused_is_written_down_before_its_answer_is_kept,
     what_was_refused_of_a_list_is_written_down_by_whoever_goes_on,
+    what_somebody_may_not_register_is_answered_as_it_was_by_whoever_goes_on,
     nobody_acts_in_the_name_of_what_decides_by_itself,
     what_waits_for_a_review_is_written_down,
 }
@@ -62,6 +65,31 @@ async fn what_was_refused_of_a_list_is_written_down_by_whoever_goes_on() {
     assert_eq!(refusals, [written.clone(), written]);
     assert!(register(0).await.replayed);
     assert_eq!(asked.refusals().await.len(), 2, "what is answered as before is not refused once more");
+}
+
+/// What one of a list was refused for is over meanwhile. What was done stays done, and is told as it was.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_somebody_may_not_register_is_answered_as_it_was_by_whoever_goes_on() {
+    let asked = Asked::new().await;
+    let there = asked.system.ledger.resource(&web01()).await.unwrap().unwrap().resource;
+    let protected = Resource { protected: true, ..there.clone() };
+    let root: Actor = "root".parse().unwrap();
+    assert_eq!(asked.system.ledger.register(vec![protected], &root, true).await.unwrap(), [Ok(())]);
+    let new = Resource { id: "vm/new".parse().unwrap(), ..there.clone() };
+    let body = json!({ "resources": [new, there.clone()], "whole": false });
+    let ci = bearer(&asked.system.token("ci", Role::Requester, None).await);
+    let key = format!("{ci}idempotency-key: list\r\n");
+    let register = async |nth: usize| asked.ask(nth, &key, "POST", "/v1/resources", &body).await;
+    let first = register(0).await;
+    let why = "protected: taking the protection off a resource needs the role admin, and ci is requester";
+    assert_eq!(first.body["results"], json!([null, why]), "{first:?}");
+    // For all that is known whoever has done it died before it was written down.
+    asked.system.execute(LOST);
+    assert_eq!(asked.system.ledger.register(vec![there], &root, true).await.unwrap(), [Ok(())]);
+    let again = register(1).await;
+    assert!(!again.replayed && (again.status, &again.body) == (200, &first.body), "{again:?}");
+    let written = ["ci", "POST /v1/resources", &format!("1 refused: vm/web01: {why}")].map(str::to_owned);
+    assert_eq!(asked.refusals().await, [written.clone(), written]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

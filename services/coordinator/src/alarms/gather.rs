@@ -62,7 +62,8 @@ pub async fn digest(
     extent: &Extent,
 ) -> Result<Digest, LedgerError> {
     let at = moment(ledger, rules).await?;
-    let (held, censuses) = (answered(ledger.held()).await?, answered(ledger.censuses()).await?);
+    let held = answered(ledger.held(extent.limits())).await?;
+    let censuses = answered(ledger.censuses()).await?;
     let unprotected = ledger.policy().lacks(at.day).map(str::to_owned);
     let mut material = Material {
         ahead: answered(ledger.ahead(AHEAD_DAYS, extent.limits())).await?,

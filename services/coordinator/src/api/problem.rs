@@ -151,6 +151,7 @@ impl From<NotDone> for Refused {
             | NotDone::Resume(CannotResume::Requested { .. })
             | NotDone::Override(CannotOverride::Requested { .. })
             | NotDone::StaysInGroup { .. }
+            | NotDone::Register(_)
             | NotDone::Refused(Refusal::Requested { .. }) => StatusCode::FORBIDDEN,
             NotDone::Survey(CannotSurvey::TooMany { .. } | CannotSurvey::TooOften)
             | NotDone::Taking(NotTaken::TooMany { .. }) => StatusCode::TOO_MANY_REQUESTS,
@@ -205,6 +206,7 @@ pub(super) fn by_a_belt(why: &NotDone) -> bool {
         | NotDone::OtherIdentity(_)
         | NotDone::StaysInScope { .. }
         | NotDone::StaysInGroup { .. }
+        | NotDone::Register(_)
         | NotDone::Exclusive(_)
         | NotDone::Contested(_) => true,
         NotDone::NoSuchDeletion(_)

@@ -4,7 +4,7 @@ use axum::http::StatusCode;
 use axum::{Extension, Json};
 use sexton_api::{ListQuery, NameInfo, PAGE_MAX, Page, REGISTER_MAX, Register, Registered, ResourceInfo};
 use sexton_ledger::{LedgerError, NotDone, Note, ResourceFilter, ResourceView};
-use sexton_model::access::{Permission, Priorities, Reach, Takes, may, to_register_over};
+use sexton_model::access::Registrar;
 use sexton_model::resource::{Presence, Resource};
 use sexton_model::{ResourceId, statement};
 
@@ -28,37 +28,41 @@ pub(super) async fn register(
             format!("resources: expected 1 to {REGISTER_MAX}, found {count}"),
         ));
     }
-    let (mut refused, mut denied) = (Vec::with_capacity(count), Vec::new());
-    for resource in &body.resources {
-        let mut why = unfit(&api, resource);
-        if why.is_none() {
-            why = not_by(&api, &asker, resource).await?;
-            denied.extend(why.as_ref().map(|why| format!("{}: {why}", resource.id)));
-        }
-        refused.push(why);
-    }
-    let unfit = refused;
+    let unfit: Vec<_> = body.resources.iter().map(|resource| unfit(&api, resource)).collect();
     let nothing = body.dry_run || body.whole && unfit.iter().any(Option::is_some);
-    if !nothing && let Some(results) = done_before(&once, (unfit.as_slice(), &mut denied))? {
-        return Ok((denial(denied), Json(Registered { results, with_the_rest: Vec::new() })));
-    }
     let fit: Vec<_> =
         body.resources.into_iter().zip(&unfit).filter(|(_, why)| why.is_none()).map(|(r, _)| r).collect();
+    let ids: Vec<_> = fit.iter().map(|resource| resource.id.clone()).collect();
+    if !nothing && let Some((results, denied)) = done_before(&once, &unfit, &ids)? {
+        return Ok((denial(denied), Json(Registered { results, with_the_rest: Vec::new() })));
+    }
+    let registrar = registrar(&api, &asker);
     let by_the_ledger = match fit.is_empty() {
         true => Vec::new(),
         // What the job table would refuse is said at once with what is refused here, and not only the next time.
-        false if nothing => api.engine.ledger.check_resources(priorities(&asker), fit, &by).await?,
-        false => once.ledger.register_with(priorities(&asker), fit, &by, body.whole).await?,
+        false if nothing => api.engine.ledger.check_resources(&registrar, fit, &by).await?,
+        false => once.ledger.register_with(&registrar, fit, &by, body.whole).await?,
     };
-    if !body.dry_run {
-        let refused = by_the_ledger.iter().filter_map(|line| line.as_ref().err());
-        denied.extend(refused.filter(|why| by_a_belt(why)).map(ToString::to_string));
-    }
+    let refused = ids.iter().zip(&by_the_ledger).filter_map(|(id, line)| Some((id, line.as_ref().err()?)));
+    let denied = refused.filter(|(_, why)| is_denied(why, body.dry_run));
+    let denied = denied.map(|(id, why)| of_line(id, &why.to_string())).collect();
     let (mut words, mut dates) = (Vec::with_capacity(by_the_ledger.len()), claims::Dates::default());
     for line in by_the_ledger {
         words.push(in_words(&api, &asker, line, &mut dates).await?);
     }
     Ok((denial(denied), Json(said(unfit, words, body.whole))))
+}
+
+/// Whether it is written down that the job table has refused a line so. Of one that was only asked about it is if whoever asked may
+/// not.
+fn is_denied(why: &NotDone, dry_run: bool) -> bool {
+    matches!(why, NotDone::Register(_)) || !dry_run && by_a_belt(why)
+}
+
+/// Why a line was refused, with what it was about.
+fn of_line(id: &ResourceId, why: &str) -> String {
+    let id = id.to_string();
+    if why.contains(&id) { why.to_owned() } else { format!("{id}: {why}") }
 }
 
 /// That so many lines were refused, and the first of them.
@@ -96,17 +100,17 @@ fn said(unfit: Vec<Option<String>>, by_the_ledger: Vec<Option<String>>, whole: b
     Registered { results, with_the_rest }
 }
 
-/// What became of each line before, if that is noted: of those that fitted, of which the others are known. What was refused then is
+/// What is said of each line, and what was refused.
+type Before = (Vec<Option<String>>, Vec<String>);
+
+/// What became of each line before, if that is noted: of those that `fit`, of which the others are known. What was refused then is
 /// to be written down, for whoever has refused it may have died before that was. If some were registered, the job table has refused
-/// the others by belts alone.
-fn done_before(
-    once: &Once,
-    (unfit, denied): (&[Option<String>], &mut Vec<String>),
-) -> Result<Option<Vec<Option<String>>>, Refused> {
+/// the others by belts alone, or because of who asked.
+fn done_before(once: &Once, unfit: &[Option<String>], fit: &[ResourceId]) -> Result<Option<Before>, Refused> {
     let noted = once.noted(|note| if let Note::Registered(results) = note { Some(results) } else { None })?;
     let Some(noted) = noted else { return Ok(None) };
-    denied.extend(noted.iter().flatten().cloned());
-    if noted.len() != unfit.iter().filter(|why| why.is_none()).count() {
+    if noted.len() != fit.len() {
+        let denied: Vec<&String> = noted.iter().flatten().collect();
         let why = "this was registered under this key, and its answer lost; meanwhile other lines are fit than were \
                    then, so which is which is not known any more: look, and send what is missing under another key";
         // What refuses lines is written down with this: nothing else of the answer is.
@@ -118,35 +122,20 @@ fn done_before(
             None => Refused::key(StatusCode::CONFLICT, why),
         });
     }
+    let denied = fit.iter().zip(&noted).filter_map(|(id, why)| Some(of_line(id, why.as_ref()?))).collect();
     let mut noted = noted.into_iter();
-    Ok(Some(unfit.iter().map(|why| why.clone().or_else(|| noted.next().flatten())).collect()))
+    let results = unfit.iter().map(|why| why.clone().or_else(|| noted.next().flatten())).collect();
+    Ok(Some((results, denied)))
 }
 
-/// Why this caller may not register it: a token that is limited registers in its own scopes only, and takes nothing into
-/// them that is of another one; and what takes it out from under a belt takes a role of its own ([`to_register_over`]).
-async fn not_by(api: &Api, asker: &Asker, new: &Resource) -> Result<Option<String>, Refused> {
-    let Asker::Known(bearer) = asker else { return Ok(None) };
-    let view = api.engine.ledger.resource(&new.id).await?;
-    let there = view.as_ref().map(|there| (&there.resource, there.presence));
-    let mut scopes = vec![&new.scope];
-    scopes.extend(there.map(|(old, _)| &old.scope));
-    let inside = scopes.into_iter().try_for_each(|s| may(bearer, Permission::Register, Reach::Scope(s)));
-    if let Err(why) = inside {
-        return Ok(Some(why.to_string()));
-    }
-    let new = priorities(asker).over(there, new);
-    let takes = to_register_over(there, &new, api.plans.catalogue());
-    let denied = takes.into_iter().find_map(|Takes { field, what }| {
-        may(bearer, what, Reach::Filtered).err().map(|why| format!("{field}: {why}"))
-    });
-    Ok(denied)
-}
-
-/// Whoever may set no priority registers each with the one that it has.
-fn priorities(asker: &Asker) -> Priorities {
+/// Who registers, by which the job table judges each line as it finds what is there ([`Registrar::over`]).
+fn registrar(api: &Api, asker: &Asker) -> Registrar {
     match asker {
-        Asker::Known(bearer) if may(bearer, Permission::Steer, Reach::Filtered).is_err() => Priorities::Kept,
-        Asker::Known(_) | Asker::Trusted => Priorities::Stated,
+        Asker::Known(bearer) => {
+            let telling = api.plans.catalogue().telling().cloned().collect();
+            Registrar::Known { bearer: bearer.clone(), telling }
+        }
+        Asker::Trusted => Registrar::Trusted,
     }
 }
 

@@ -53,7 +53,8 @@ pub enum FileError {
 /// The newest head of each chain that the file knows of. Not locked: it only grows. Blocks for as long as the disk takes.
 ///
 /// # Errors
-/// [`FileError::TooLarge`], [`FileError::Line`] for one that nobody who is known has signed, [`FileError::Io`].
+/// [`FileError::TooLarge`], [`FileError::Line`] for one that nobody who is known has signed, or that is longer than any may be,
+/// [`FileError::Io`].
 pub fn newest(path: &Path, verifier: &BeaconVerifier) -> Result<Newest, FileError> {
     let failed = |error| FileError::Io(path.to_owned(), error);
     let file = File::open(path).map_err(failed)?;
@@ -66,12 +67,16 @@ pub fn newest(path: &Path, verifier: &BeaconVerifier) -> Result<Newest, FileErro
         text.clear();
         line += 1;
         let most = LINE_MAX_BYTES as u64 + 1;
-        let read = lines.by_ref().take(most).read_until(b'\n', &mut text).map_err(failed)?;
-        // What has no end is not known to be a line.
-        if read == 0 || text.pop() != Some(b'\n') {
+        lines.by_ref().take(most).read_until(b'\n', &mut text).map_err(failed)?;
+        let wrong = |why: String| FileError::Line { file: path.to_owned(), line, why };
+        if text.pop_if(|byte| *byte == b'\n').is_none() {
+            // Behind one that is too long others may stand: it is not the end.
+            if text.len() > LINE_MAX_BYTES {
+                return Err(wrong(format!("is longer than {LINE_MAX_BYTES} bytes")));
+            }
+            // What has no end is not known to be a line.
             return Ok(newest);
         }
-        let wrong = |why: String| FileError::Line { file: path.to_owned(), line, why };
         let signed: SignedCheckpoint = serde_json::from_slice(&text).map_err(|e| wrong(e.to_string()))?;
         verifier.verify_checkpoint(&signed).map_err(|e| wrong(e.to_string()))?;
         let attestation: Attestation =
@@ -227,6 +232,29 @@ mod tests {
             }
             Ok(())
         });
+    }
+
+    /// It hides nothing that stands behind it.
+    #[test]
+    fn a_line_that_is_too_long_is_named() {
+        let (three, _, verifier) = three();
+        let lines: Vec<String> = three.iter().map(written).collect();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("checkpoints");
+        let long = "x".repeat(LINE_MAX_BYTES + 1);
+        for (text, line) in [
+            (format!("{}{}{long}\n{}", lines[0], lines[1], lines[2]), 3),
+            (format!("{}{long}{long}\n{}{}", lines[0], lines[1], lines[2]), 2),
+            (format!("{}{long}", lines[0]), 2),
+        ] {
+            std::fs::write(&path, text).unwrap();
+            let why = newest(&path, &verifier).unwrap_err().to_string();
+            let expected = format!("{}: line {line}: is longer than {LINE_MAX_BYTES} bytes", path.display());
+            assert_eq!(why, expected);
+        }
+        // What has no end may become a line.
+        std::fs::write(&path, format!("{}{}", lines.concat(), &long[1..])).unwrap();
+        assert_eq!(newest(&path, &verifier).unwrap().len(), 4, "the pauses' chain, and one of each record");
     }
 
     /// Whatever the file ends with stays, byte for byte: a line without end becomes the one that it is the beginning of, or

@@ -74,8 +74,8 @@ impl Alarms for PgLedger {
         watched::ahead(self, days, scopes.as_deref()).await
     }
 
-    async fn held(&self) -> Result<HeldJobs, LedgerError> {
-        watched::held(self).await
+    async fn held(&self, scopes: Option<Vec<Scope>>) -> Result<HeldJobs, LedgerError> {
+        watched::held(self, scopes.as_deref()).await
     }
 
     async fn begin_alarm_round(&self, every_ms: u64) -> Result<Option<Timestamp>, LedgerError> {

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use sexton_model::access::Priorities;
+use sexton_model::access::Registrar;
 use sexton_model::archive::Stub;
 use sexton_model::attest::{Head, SignedCheckpoint};
 use sexton_model::audit::{Broken, Hash};
@@ -98,23 +98,23 @@ impl Ledger for PgLedger {
 
     async fn register_with(
         &self,
-        priorities: Priorities,
+        registrar: &Registrar,
         resources: Vec<Resource>,
         by: &Actor,
         whole: bool,
     ) -> Result<Vec<Result<(), NotDone>>, LedgerError> {
         within("resources", resources.len(), REGISTER_MAX)?;
-        resources::register(self, (&resources, priorities), by, whole).await
+        resources::register(self, (&resources, registrar), by, whole).await
     }
 
     async fn check_resources(
         &self,
-        priorities: Priorities,
+        registrar: &Registrar,
         resources: Vec<Resource>,
         by: &Actor,
     ) -> Result<Vec<Result<(), NotDone>>, LedgerError> {
         within("resources", resources.len(), REGISTER_MAX)?;
-        resources::check(self, (&resources, priorities), by).await
+        resources::check(self, (&resources, registrar), by).await
     }
 
     async fn uncontested(&self, resource: &Resource) -> Result<Result<(), NotDone>, LedgerError> {

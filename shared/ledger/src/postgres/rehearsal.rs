@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sexton_model::access::Priorities;
+use sexton_model::access::Registrar;
 use sexton_model::canary::{Came, Canary, Probe, Rehearsed, actor};
 use sexton_model::deletion::Deletion;
 use sexton_model::job::Stage;
@@ -122,7 +122,9 @@ async fn carry_out(
         done = match script.next(done) {
             Next::Over(came) => return Ok(came),
             Next::Do(Op::Register(resources)) => Done::Registered(
-                resources::write_down(db, ledger, (&resources, Priorities::Stated), &actor(), false).await?.0,
+                resources::write_down(db, ledger, (&resources, &Registrar::Trusted), &actor(), false)
+                    .await?
+                    .0,
             ),
             Next::Do(Op::Create(new)) => {
                 let made = create::make(db, ledger, &new).await?;

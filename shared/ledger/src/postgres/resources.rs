@@ -1,7 +1,7 @@
 //! Registering resources, and listing them.
 use std::collections::{BTreeMap, BTreeSet};
 
-use sexton_model::access::Priorities;
+use sexton_model::access::Registrar;
 use sexton_model::audit::Hash;
 use sexton_model::belts::covered::Covered;
 use sexton_model::resource::{Presence, Resource};
@@ -45,13 +45,13 @@ const TRIES: u32 = 5;
 
 type Results = Vec<Result<(), NotDone>>;
 
-/// Resources as they are stated, and with which priorities they are registered over what is there.
-type Stated<'a> = (&'a [Resource], Priorities);
+/// Resources as they are stated, and who registers them over what is there.
+type Stated<'a> = (&'a [Resource], &'a Registrar);
 
 /// Register or update, all or nothing if `whole`.
 pub(super) async fn register(
     ledger: &PgLedger,
-    (resources, priorities): Stated<'_>,
+    (resources, registrar): Stated<'_>,
     by: &Actor,
     whole: bool,
 ) -> Result<Results, LedgerError> {
@@ -61,7 +61,7 @@ pub(super) async fn register(
     for chunk in resources.chunks(chunk) {
         let mut tried = 1;
         loop {
-            match attempt(ledger, (chunk, priorities), by, whole).await {
+            match attempt(ledger, (chunk, registrar), by, whole).await {
                 Err(error) if tried < TRIES && collided(&error) => tried += 1,
                 other => break results.extend(other?),
             }
@@ -100,7 +100,7 @@ pub(super) async fn check(ledger: &PgLedger, stated: Stated<'_>, by: &Actor) -> 
 
 async fn check_once(
     ledger: &PgLedger,
-    (resources, priorities): Stated<'_>,
+    (resources, registrar): Stated<'_>,
     by: &Actor,
 ) -> Result<Results, LedgerError> {
     let mut tx = ledger.pool.begin().await.map_err(doing("beginning to check resources"))?;
@@ -108,7 +108,7 @@ async fn check_once(
     let claims = claims::read(&mut tx, ledger.policy.get(), &stated).await?;
     let (holders, _) = exclusive::holders(&mut tx, ledger, resources).await?;
     let mut beside = Beside { holders, claims, ..Beside::default() };
-    let (_, results, _) = judge(&mut tx, (resources, priorities), by, &mut beside).await?;
+    let (_, results, _) = judge(&mut tx, (resources, registrar), by, &mut beside).await?;
     tx.rollback().await.map_err(doing("ending a check of resources"))?;
     Ok(results)
 }
@@ -167,7 +167,7 @@ async fn attempt(
 pub(super) async fn write_down(
     db: &mut PgConnection,
     ledger: &PgLedger,
-    (resources, priorities): Stated<'_>,
+    (resources, registrar): Stated<'_>,
     by: &Actor,
     whole: bool,
 ) -> Result<(Results, Option<(String, Head)>), LedgerError> {
@@ -182,7 +182,7 @@ pub(super) async fn write_down(
     let claims = claims::locked(db, ledger.policy.get(), &stated).await?;
     let (holders, known) = exclusive::holders(db, ledger, resources).await?;
     let mut beside = Beside { holders, claims, ..Beside::default() };
-    let (there, results, events) = judge(db, (resources, priorities), by, &mut beside).await?;
+    let (there, results, events) = judge(db, (resources, registrar), by, &mut beside).await?;
     if whole && results.iter().any(Result::is_err) {
         return Ok((results, None));
     }
@@ -205,7 +205,7 @@ fn ids(resources: &[Resource]) -> Vec<String> {
 /// Go through the list, as what stands there is now: how it leaves that, what is said of each, and the events of it.
 async fn judge(
     db: &mut PgConnection,
-    (resources, priorities): Stated<'_>,
+    (resources, registrar): Stated<'_>,
     by: &Actor,
     beside: &mut Beside,
 ) -> Result<(BTreeMap<ResourceId, There>, Results, Appended), LedgerError> {
@@ -217,8 +217,10 @@ async fn judge(
     let mut results = Vec::with_capacity(resources.len());
     for resource in resources {
         let found = there.get(&resource.id).map(|there| (&there.resource, there.presence));
-        let resource = priorities.over(found, resource);
-        results.push(one(&resource, by, now, (&mut there, &mut *beside), &mut events)?);
+        results.push(match registrar.over(found, resource) {
+            Ok(judged) => one(&judged, by, now, (&mut there, &mut *beside), &mut events)?,
+            Err(refused) => Err(refused.into()),
+        });
     }
     Ok((there, results, events))
 }

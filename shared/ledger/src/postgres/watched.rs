@@ -53,18 +53,24 @@ const AHEAD: &str = "SELECT d.scope, d.plan, (j.id % 8)::smallint, j.locks, \
      GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3, 4, 5 LIMIT $4";
 const PLANS: &str = "SELECT digest, body FROM plans WHERE digest = ANY($1)";
 /// What stands before a stage, and what a belt stopped between two steps. Only of these the reason is JSON. Locked jobs are few,
-/// and read as a whole: see [`WATCHED`].
+/// and read as a whole: see [`WATCHED`]. What nobody has asked for is left out before it is cut.
 const HELD: &str = "WITH blocked AS MATERIALIZED ( \
        SELECT id, deletion_id, resource, due_at, reason FROM jobs WHERE locks AND state = 2 AND reason IS NOT NULL) \
      SELECT s.id, s.resource, d.scope, s.due_at, s.reason FROM ( \
        SELECT id, deletion_id, resource, due_at, reason FROM jobs WHERE held \
        UNION ALL SELECT id, deletion_id, resource, due_at, reason FROM blocked) s \
-     JOIN deletions d ON d.id = s.deletion_id ORDER BY s.due_at, s.id LIMIT $1";
+     JOIN deletions d ON d.id = s.deletion_id WHERE $2::text[] IS NULL \
+       OR EXISTS (SELECT 1 FROM unnest($2::text[]) AS n (scope) \
+         WHERE d.scope = n.scope OR starts_with(d.scope, n.scope || '/')) \
+     ORDER BY s.due_at, s.id LIMIT $1";
 const HELD_BY: &str = "WITH blocked AS MATERIALIZED ( \
        SELECT deletion_id, reason FROM jobs WHERE locks AND state = 2 AND reason IS NOT NULL) \
      SELECT d.scope, s.reason::json ->> 'by', count(*) FROM ( \
        SELECT deletion_id, reason FROM jobs WHERE held UNION ALL SELECT deletion_id, reason FROM blocked) s \
-     JOIN deletions d ON d.id = s.deletion_id GROUP BY 1, 2 ORDER BY 1, 2 LIMIT $1";
+     JOIN deletions d ON d.id = s.deletion_id WHERE $2::text[] IS NULL \
+       OR EXISTS (SELECT 1 FROM unnest($2::text[]) AS n (scope) \
+         WHERE d.scope = n.scope OR starts_with(d.scope, n.scope || '/')) \
+     GROUP BY 1, 2 ORDER BY 1, 2 LIMIT $1";
 
 /// Live records that may alarm, from there on.
 pub(super) async fn watched(
@@ -134,12 +140,15 @@ pub(super) async fn ahead(
 }
 
 /// What is held, also between two steps.
-pub(super) async fn held(ledger: &PgLedger) -> Result<HeldJobs, LedgerError> {
+pub(super) async fn held(ledger: &PgLedger, scopes: Option<&[Scope]>) -> Result<HeldJobs, LedgerError> {
     let part = || doing("reading what is held");
     let mut tx = ledger.pool.begin_with(SNAPSHOT).await.map_err(part())?;
     let most = i64::try_from(HELD_READ).unwrap_or(i64::MAX);
-    let longest = sqlx::query(HELD).bind(most).fetch_all(&mut *tx).await.map_err(part())?;
-    let by = sqlx::query(HELD_BY).bind(alarms::GROUPS_MAX).fetch_all(&mut *tx).await.map_err(part())?;
+    let within = scopes.map(texts);
+    let longest = sqlx::query(HELD).bind(most).bind(within.clone());
+    let longest = longest.fetch_all(&mut *tx).await.map_err(part())?;
+    let by = sqlx::query(HELD_BY).bind(alarms::GROUPS_MAX).bind(within);
+    let by = by.fetch_all(&mut *tx).await.map_err(part())?;
     tx.commit().await.map_err(part())?;
     let held_by = |row: &PgRow| {
         let scope: &str = row.try_get(0).map_err(part())?;

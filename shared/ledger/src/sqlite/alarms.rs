@@ -254,8 +254,8 @@ impl Alarms for SqliteLedger {
         self.reads.read(move |db| watched::ahead(db, now, (day, days), scopes.as_deref())).await
     }
 
-    async fn held(&self) -> Result<HeldJobs, LedgerError> {
-        self.reads.read(watched::held).await
+    async fn held(&self, scopes: Option<Vec<Scope>>) -> Result<HeldJobs, LedgerError> {
+        self.reads.read(move |db| watched::held(db, scopes.as_deref())).await
     }
 
     async fn begin_alarm_round(&self, every_ms: u64) -> Result<Option<Timestamp>, LedgerError> {

@@ -3,7 +3,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use rusqlite::params;
-use sexton_model::access::Priorities;
+use sexton_model::access::Registrar;
 use sexton_model::audit::{self, Hash};
 use sexton_model::belts::Policy;
 use sexton_model::deletion::{Deletion, Hold, Record};
@@ -101,7 +101,7 @@ fn judge(
     db: &Db,
     memory: &mut Memory,
     staged: &mut Staged,
-    (resources, priorities, by, policy): (&[Resource], Priorities, &Actor, &Arc<Policy>),
+    (resources, registrar, by, policy): (&[Resource], &Registrar, &Actor, &Arc<Policy>),
 ) -> Result<Judged, LedgerError> {
     let mut there = standing(db, resources.iter().map(|r| &r.id))?;
     let left = crate::groups::left(resources, |id| Some(&there.get(&id.to_string())?.resource));
@@ -115,8 +115,14 @@ fn judge(
         let key = new.id.to_string();
         let old = there.get(&key);
         let known = old.map(|o| (&o.resource, o.presence));
-        let kept = priorities.over(known, new);
-        let new = &*kept;
+        let judged = match registrar.over(known, new) {
+            Ok(judged) => judged,
+            Err(refused) => {
+                results.push(Err(refused.into()));
+                continue;
+            }
+        };
+        let new = &*judged;
         let live = old.and_then(|o| o.live);
         let verdict = rules::registering(known, live, new)
             .and_then(|what| rules::regrouping((known, new), &requesters, by).map(|()| what));
@@ -157,7 +163,7 @@ pub(super) fn check(
     db: &Db,
     memory: &mut Memory,
     staged: &mut Staged,
-    stated: (&[Resource], Priorities, &Actor, &Arc<Policy>),
+    stated: (&[Resource], &Registrar, &Actor, &Arc<Policy>),
 ) -> Result<Vec<Result<(), NotDone>>, LedgerError> {
     judge(db, memory, staged, stated).map(|judged| judged.results)
 }
@@ -169,11 +175,11 @@ pub(super) fn register(
     memory: &mut Memory,
     staged: &mut Staged,
     policy: Option<&Arc<Policy>>,
-    (resources, priorities, by, whole): (&[Resource], Priorities, &Actor, bool),
+    (resources, registrar, by, whole): (&[Resource], &Registrar, &Actor, bool),
 ) -> Result<Vec<Result<(), NotDone>>, LedgerError> {
     let none = Arc::default();
     let Judged { there, holders, claims, results, events, mut changed } =
-        judge(db, memory, staged, (resources, priorities, by, policy.unwrap_or(&none)))?;
+        judge(db, memory, staged, (resources, registrar, by, policy.unwrap_or(&none)))?;
     if whole && results.iter().any(Result::is_err) {
         let rest = |result: Result<(), NotDone>| result.and(Err(NotDone::WithTheRest));
         return Ok(results.into_iter().map(rest).collect());

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 
 use async_trait::async_trait;
-use sexton_model::access::Priorities;
+use sexton_model::access::Registrar;
 use sexton_model::archive::Stub;
 use sexton_model::attest::{Head, SignedCheckpoint};
 use sexton_model::audit::{Broken, Hash};
@@ -145,13 +145,13 @@ impl Ledger for SqliteLedger {
 
     async fn register_with(
         &self,
-        priorities: Priorities,
+        registrar: &Registrar,
         resources: Vec<Resource>,
         by: &Actor,
         whole: bool,
     ) -> Result<Vec<Result<(), NotDone>>, LedgerError> {
         within("resources", resources.len(), REGISTER_MAX)?;
-        match self.ask(Work::Register(resources, priorities, by.clone(), whole)).await? {
+        match self.ask(Work::Register(resources, registrar.clone(), by.clone(), whole)).await? {
             Answer::Register(results) => Ok(results),
             other => Err(mixed_up(&other)),
         }
@@ -159,12 +159,12 @@ impl Ledger for SqliteLedger {
 
     async fn check_resources(
         &self,
-        priorities: Priorities,
+        registrar: &Registrar,
         resources: Vec<Resource>,
         by: &Actor,
     ) -> Result<Vec<Result<(), NotDone>>, LedgerError> {
         within("resources", resources.len(), REGISTER_MAX)?;
-        match self.ask(Work::CheckResources(resources, priorities, by.clone())).await? {
+        match self.ask(Work::CheckResources(resources, registrar.clone(), by.clone())).await? {
             Answer::CheckResources(results) => Ok(results),
             other => Err(mixed_up(&other)),
         }

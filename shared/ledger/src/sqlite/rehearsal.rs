@@ -1,7 +1,7 @@
 //! What the job table has to refuse, tried in it, in the writer's own transaction, which is rolled back.
 use std::sync::Arc;
 
-use sexton_model::access::Priorities;
+use sexton_model::access::Registrar;
 use sexton_model::canary::{Probe, Rehearsed, actor};
 use sexton_model::job::Stage;
 use sexton_model::plan::Plan;
@@ -33,7 +33,7 @@ pub(super) fn carry_out(
                 memory,
                 staged,
                 Some(&policy),
-                (&resources, Priorities::Stated, &actor(), false),
+                (&resources, &Registrar::Trusted, &actor(), false),
             )?),
             Next::Do(Op::Create(new)) => Done::Created(inventory::create(db, staged, setting, &new)?),
             Next::Do(Op::Arrive(deletions, stage)) => {

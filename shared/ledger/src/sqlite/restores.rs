@@ -1,6 +1,6 @@
 //! Restoring many, in the file.
 use async_trait::async_trait;
-use sexton_model::access::Priorities;
+use sexton_model::access::Registrar;
 use sexton_model::resource::{Presence, Resource};
 use sexton_model::{Actor, DeletionId, Instance, JobId, ResourceId, Scope, Timestamp};
 
@@ -74,8 +74,8 @@ pub(super) fn prioritize(
     }
     let resource = Resource { priority, ..standing.resource };
     // Nothing that it states changes, so nobody is asked what they claim.
-    let stated = Priorities::Stated;
-    let mut done = inventory::register(db, memory, staged, None, (&[resource], stated, by, true))?;
+    let trusted = &Registrar::Trusted;
+    let mut done = inventory::register(db, memory, staged, None, (&[resource], trusted, by, true))?;
     Ok(done.pop().unwrap_or_else(|| Err(NotDone::NotRegistered(id.clone()))))
 }
 

@@ -49,18 +49,24 @@ const AHEAD: &str = "SELECT r.scope, d.plan, j.id % 8, j.locks, \
          OR substr(r.scope, 1, length(n.value) + 1) = n.value || '/')) \
      GROUP BY 1, 2, 3, 4, 5 ORDER BY 1, 2, 3, 4, 5 LIMIT ?4";
 /// What stands before a stage, and what a belt stopped between two steps: of that only the lock tells it from what is in line. By
-/// the partial indexes.
+/// the partial indexes. What nobody has asked for is left out before it is cut.
 pub(super) const HELD: &str = "SELECT s.id, s.resource, r.scope, s.due_at, s.reason FROM ( \
        SELECT id, deletion_id, resource, due_at, reason FROM jobs INDEXED BY jobs_held WHERE held \
        UNION ALL \
        SELECT id, deletion_id, resource, due_at, reason FROM jobs INDEXED BY the_lock \
          WHERE locks AND state = 2 AND queued = 0) AS s \
-     CROSS JOIN records AS r ON r.deletion_id = s.deletion_id ORDER BY s.due_at, s.id LIMIT ?";
+     CROSS JOIN records AS r ON r.deletion_id = s.deletion_id \
+     WHERE ?2 IS NULL OR EXISTS (SELECT 1 FROM json_each(?2) AS n WHERE r.scope = n.value \
+       OR substr(r.scope, 1, length(n.value) + 1) = n.value || '/') \
+     ORDER BY s.due_at, s.id LIMIT ?1";
 pub(super) const HELD_BY: &str = "SELECT r.scope, json_extract(s.reason, '$.by'), count(*) FROM ( \
        SELECT deletion_id, reason FROM jobs INDEXED BY jobs_held WHERE held \
        UNION ALL \
        SELECT deletion_id, reason FROM jobs INDEXED BY the_lock WHERE locks AND state = 2 AND queued = 0) AS s \
-     CROSS JOIN records AS r ON r.deletion_id = s.deletion_id GROUP BY 1, 2 ORDER BY 1, 2 LIMIT ?";
+     CROSS JOIN records AS r ON r.deletion_id = s.deletion_id \
+     WHERE ?2 IS NULL OR EXISTS (SELECT 1 FROM json_each(?2) AS n WHERE r.scope = n.value \
+       OR substr(r.scope, 1, length(n.value) + 1) = n.value || '/') \
+     GROUP BY 1, 2 ORDER BY 1, 2 LIMIT ?1";
 
 /// Live records that may alarm, from there on.
 pub(super) fn watched(db: &Db, from: Option<WatchedFrom>) -> Result<WatchedPage, LedgerError> {
@@ -176,13 +182,14 @@ fn offsets(db: &Db, plan: i64) -> Result<[i32; 5], LedgerError> {
 }
 
 /// What is held, also between two steps.
-pub(super) fn held(db: &Db) -> Result<HeldJobs, LedgerError> {
+pub(super) fn held(db: &Db, scopes: Option<&[Scope]>) -> Result<HeldJobs, LedgerError> {
     let doing = "reading what is held";
+    let within = scopes.map(|of| text(&of)).transpose()?;
     let mut bind = Bind::default();
-    bind.add(HELD_READ as i64);
+    bind.add(HELD_READ as i64).add(within.clone());
     let longest = rows(db, doing, HELD, bind)?.iter().map(still).collect::<Result<_, _>>()?;
     let mut bind = Bind::default();
-    bind.add(alarms::GROUPS_MAX);
+    bind.add(alarms::GROUPS_MAX).add(within);
     let held_by = |row: &Row| {
         let scope: &str = row.try_get(0).map_err(store(doing))?;
         let by: Option<String> = row.try_get(1).map_err(store(doing))?;

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use sexton_model::access::Priorities;
+use sexton_model::access::Registrar;
 use sexton_model::archive::Stub;
 use sexton_model::attest::{Head, SignedCheckpoint};
 use sexton_model::belts::ceiling::NewCeiling;
@@ -55,9 +55,9 @@ const INTENTS: usize = 512;
 #[derive(Debug)]
 pub(super) enum Work {
     Run(Arc<Vec<Intent>>),
-    Register(Vec<Resource>, Priorities, Actor, bool),
+    Register(Vec<Resource>, Registrar, Actor, bool),
     /// Writes nothing; asked of the writer because it remembers how far deletions are.
-    CheckResources(Vec<Resource>, Priorities, Actor),
+    CheckResources(Vec<Resource>, Registrar, Actor),
     Create(Vec<NewDeletion>),
     Pause(PauseSelector, Actor, String),
     /// With the digest of what is approved to begin at once; so is a ceiling.
@@ -303,18 +303,18 @@ fn one(
             let mut results = run::run(db, memory, staged, (setting, decider), &[batch])?;
             Answer::Run(results.pop().unwrap_or_default())
         }
-        Work::Register(resources, priorities, by, whole) => Answer::Register(inventory::register(
+        Work::Register(resources, registrar, by, whole) => Answer::Register(inventory::register(
             db,
             memory,
             staged,
             Some(&setting.policy.get()),
-            (resources, *priorities, by, *whole),
+            (resources, registrar, by, *whole),
         )?),
-        Work::CheckResources(resources, priorities, by) => Answer::CheckResources(inventory::check(
+        Work::CheckResources(resources, registrar, by) => Answer::CheckResources(inventory::check(
             db,
             memory,
             staged,
-            (resources, *priorities, by, &setting.policy.get()),
+            (resources, registrar, by, &setting.policy.get()),
         )?),
         Work::Create(new) => Answer::Create(inventory::create(db, staged, setting, new)?),
         Work::Pause(covers, by, reason) => {

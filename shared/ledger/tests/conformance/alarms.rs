@@ -1,9 +1,10 @@
 //! Alarms: found by the page, raised and ended once, told once by whoever claims it; digests kept once a day.
 use sexton_ledger::{
-    AlarmFilter, AlarmSeen, DeletionFilter, Found, NewDeletion, Noted, WATCHED_MAX, WatchedFrom,
-    WatchedRecord, telling_of_alarm,
+    AlarmFilter, AlarmSeen, DeletionFilter, Found, HELD_READ, HeldJobs, Intent, NewDeletion, Noted,
+    WATCHED_MAX, WatchedFrom, WatchedRecord, telling_of_alarm,
 };
 use sexton_model::alarm::{Alarm, AlarmKind, Phase, Subject, Telling};
+use sexton_model::belts::PauseSelector;
 use sexton_model::decide::Event;
 use sexton_model::digest::KEPT_DAYS;
 use sexton_model::job::{JobKind, Stage, StateName};
@@ -12,7 +13,7 @@ use sexton_model::step::{Mode, Outcome};
 use sexton_model::{DeletionId, Timestamp};
 
 use super::Fixture;
-use super::stage::{Stagehand, actor, options, resource, right_answer};
+use super::stage::{Stagehand, actor, job_id, options, resource, right_answer};
 
 fn alarm(id: i64) -> Alarm {
     let resource = format!("vm/web{id:02}").parse().unwrap();
@@ -330,11 +331,49 @@ pub async fn what_is_ahead_and_what_is_held_is_counted(fixture: &dyn Fixture) {
         assert_eq!(within(outside).await, [], "{outside:?}");
     }
 
-    let jobs = on.ledger.held().await.unwrap();
+    let jobs = on.ledger.held(None).await.unwrap();
     let [still] = jobs.longest.as_slice() else { panic!("{jobs:?}") };
     assert_eq!((still.deletion, still.job), (held, JobKind::Stage(Stage::Announce)));
     assert!(still.why.contains("kept as evidence") && still.since.is_some(), "{still:?}");
     assert_eq!(jobs.by.iter().map(|by| (by.by.as_str(), by.count)).collect::<Vec<_>>(), [("hold", 1)]);
+}
+
+/// In another scope more is held, and for longer, than one call reads.
+pub async fn what_is_held_in_another_scope_takes_nobodys_place(fixture: &dyn Fixture) {
+    let on = Stagehand::new(fixture).await;
+    on.ledger.pause(PauseSelector::default(), &actor("ops"), "stop").await.unwrap();
+    let of = |n: usize| resource(&format!("vm{n:04}"), &format!("uuid-{n}"));
+    let small = Resource { scope: "tenants/small".parse().unwrap(), ..of(HELD_READ) };
+    let resources: Vec<Resource> = (0..HELD_READ).map(of).chain([small.clone()]).collect();
+    let wanted = on.wanted(&small.id).await;
+    let wanted: Vec<NewDeletion> =
+        resources.iter().map(|one| NewDeletion { resource: one.id.clone(), ..wanted.clone() }).collect();
+    let registered = on.ledger.register(resources, &actor("ops"), true).await.unwrap();
+    assert!(registered.iter().all(Result::is_ok));
+    let made = on.ledger.create(wanted).await.unwrap();
+    let ids: Vec<DeletionId> = made.into_iter().map(Result::unwrap).collect();
+    let claim =
+        |id: &DeletionId| Intent { deletion: *id, event: Event::Claim { job: job_id(*id, Stage::Announce) } };
+    let claimed = on.ledger.run(ids.iter().map(claim).collect()).await.unwrap();
+    assert!(claimed.iter().all(|one| one.as_ref().unwrap().dispatch.is_none()), "it is paused");
+
+    let last = *ids.last().unwrap();
+    let count = |jobs: &HeldJobs| jobs.by.iter().map(|by| by.count).sum::<u64>();
+    let all = on.ledger.held(None).await.unwrap();
+    assert_eq!((all.longest.len(), count(&all)), (HELD_READ, 1 + HELD_READ as u64));
+    assert!(all.longest.iter().all(|still| still.deletion != last), "it is not of the longest");
+    let within = async |scope: &str| on.ledger.held(Some(vec![scope.parse().unwrap()])).await.unwrap();
+    let own = within("tenants/small").await;
+    assert_eq!(own.longest.iter().map(|still| still.deletion).collect::<Vec<_>>(), [last]);
+    assert_eq!(
+        own.by.iter().map(|by| (by.scope.as_str(), by.count)).collect::<Vec<_>>(),
+        [("tenants/small", 1)]
+    );
+    let below = within("tenants").await;
+    assert_eq!((count(&below), &below.longest), (count(&all), &all.longest));
+    for nobodys in [within("tenants/sm").await, on.ledger.held(Some(Vec::new())).await.unwrap()] {
+        assert!(nobodys.longest.is_empty() && nobodys.by.is_empty(), "{nobodys:?}");
+    }
 }
 
 /// Whoever looks for what is held finds what a belt has stopped between two steps, though that has its lock, beside what has not
@@ -364,7 +403,7 @@ pub async fn what_is_stopped_between_two_steps_is_held_too(fixture: &dyn Fixture
         all
     };
     let held = async || {
-        let jobs = on.ledger.held().await.unwrap();
+        let jobs = on.ledger.held(None).await.unwrap();
         let mut ids: Vec<DeletionId> = jobs.longest.iter().map(|still| still.deletion).collect();
         ids.sort_unstable();
         (ids, jobs.by.iter().map(|by| (by.by.clone(), by.count)).collect::<Vec<_>>())
@@ -376,7 +415,7 @@ pub async fn what_is_stopped_between_two_steps_is_held_too(fixture: &dyn Fixture
     assert!(on.answer(&order, right_answer(&order)).await.unwrap().dispatch.is_none());
     assert_eq!(on.state(midway, Stage::Announce).await, StateName::Ready);
     assert_eq!((listed().await, held().await), (vec![before, midway], (vec![midway, before], by_holds(2))));
-    let longest = on.ledger.held().await.unwrap().longest;
+    let longest = on.ledger.held(None).await.unwrap().longest;
     let still = longest.iter().find(|still| still.deletion == midway).unwrap();
     assert_eq!(still.job, JobKind::Stage(Stage::Announce));
     assert!(still.why.contains("between two steps") && still.since.is_some(), "{still:?}");

@@ -2,7 +2,7 @@
 use serde_json::json;
 use sexton_ledger::{CREATE_MAX, Intent, LedgerError, PULSE_MAX, REGISTER_MAX, RUN_MAX};
 use sexton_model::DeletionId;
-use sexton_model::access::Priorities;
+use sexton_model::access::Registrar;
 use sexton_model::decide::Event;
 use sexton_model::job::{JobKind, JobState, Stage};
 use sexton_model::step::{FINDING_MAX_BYTES, Mode, Outcome, Presence, TARGETS_MAX_BYTES};
@@ -25,7 +25,7 @@ pub async fn a_call_that_asks_for_too_much_is_refused_whole(fixture: &dyn Fixtur
     let hold = Intent { deletion: id, event: Event::PlaceHold { by: actor("ops"), reason: "wait".into() } };
     refused(on.ledger.run(vec![hold.clone(); RUN_MAX + 1]).await, RUN_MAX);
     let new: Vec<_> = (0..=REGISTER_MAX).map(|n| resource(&format!("vm{n}"), "1")).collect();
-    refused(on.ledger.check_resources(Priorities::Stated, new.clone(), &actor("ops")).await, REGISTER_MAX);
+    refused(on.ledger.check_resources(&Registrar::Trusted, new.clone(), &actor("ops")).await, REGISTER_MAX);
     refused(on.ledger.register(new, &actor("ops"), false).await, REGISTER_MAX);
     let name = on.register("web02").await;
     let wanted = on.wanted(&name).await;

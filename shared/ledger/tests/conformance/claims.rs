@@ -1,7 +1,7 @@
 //! What a resource has to itself by what it states: no record lives while another one that is registered claims the same.
 use serde_json::{Value, json};
 use sexton_ledger::{NotDone, Options};
-use sexton_model::access::Priorities;
+use sexton_model::access::{Registrar, Role};
 use sexton_model::belts::Policy;
 use sexton_model::catalogue::Catalogue;
 use sexton_model::claims::{Contested, Rival};
@@ -14,7 +14,7 @@ use sexton_model::{DeletionId, ResourceId};
 
 use super::Fixture;
 use super::cancel::cancel;
-use super::stage::{Stagehand, actor, options, resource};
+use super::stage::{Stagehand, actor, options, registrar, resource};
 
 const IPAM: &str = r#"
 subsystem = "ipam"
@@ -100,7 +100,7 @@ pub async fn nobody_claims_what_is_being_deleted(fixture: &dyn Fixture) {
     assert_eq!(on.declare(with_card("new", "52:54:00:00:00:01")).await, leaving());
     let asked = on
         .ledger
-        .check_resources(Priorities::Stated, vec![with_card("new", "52:54:00:00:00:01")], &actor("ops"))
+        .check_resources(&Registrar::Trusted, vec![with_card("new", "52:54:00:00:00:01")], &actor("ops"))
         .await;
     assert_eq!(asked.unwrap(), [leaving()]);
     assert!(on.ledger.resource(&id("new")).await.unwrap().is_none());
@@ -205,14 +205,14 @@ pub async fn a_check_goes_by_the_priorities_that_registering_would(fixture: &dyn
     drop(on);
     let on = Stagehand::with(fixture, claiming()).await;
     let (ops, list) = (actor("ops"), vec![Resource { priority: 7, ..there.clone() }]);
-    for priorities in [Priorities::Stated, Priorities::Kept] {
-        let checked = on.ledger.check_resources(priorities, list.clone(), &ops).await.unwrap();
-        match priorities {
-            Priorities::Stated => assert!(matches!(checked[..], [Err(NotDone::NoClaim(_))]), "{checked:?}"),
-            Priorities::Kept => assert_eq!(checked, [Ok(())]),
+    for (registrar, sets) in [(registrar(Role::Operator), true), (registrar(Role::Requester), false)] {
+        let checked = on.ledger.check_resources(&registrar, list.clone(), &ops).await.unwrap();
+        match sets {
+            true => assert!(matches!(checked[..], [Err(NotDone::NoClaim(_))]), "{checked:?}"),
+            false => assert_eq!(checked, [Ok(())]),
         }
-        let registered = on.ledger.register_with(priorities, list.clone(), &ops, false).await.unwrap();
-        assert_eq!(registered, checked, "{priorities:?}");
+        let registered = on.ledger.register_with(&registrar, list.clone(), &ops, false).await.unwrap();
+        assert_eq!(registered, checked, "{registrar:?}");
         assert_eq!(on.ledger.resource(&there.id).await.unwrap().unwrap().resource, there);
     }
 }

@@ -1,6 +1,6 @@
 //! Holds on resources, and redundancy groups.
 use sexton_ledger::{Intent, NewDeletion, NotDone, Options};
-use sexton_model::access::Priorities;
+use sexton_model::access::Registrar;
 use sexton_model::belts::resource_hold::{CannotHold, NewHold, RELEASE, Which};
 use sexton_model::belts::{PauseSelector, Policy};
 use sexton_model::decide::{Event, Refusal};
@@ -82,7 +82,10 @@ pub async fn whoever_requested_it_takes_it_out_of_no_group(fixture: &dyn Fixture
     let refused = Err(stays(&id, "platform"));
     assert_eq!(register(&alone, "platform").await, refused);
     assert_eq!(
-        on.ledger.check_resources(Priorities::Stated, vec![alone.clone()], &actor("platform")).await.unwrap(),
+        on.ledger
+            .check_resources(&Registrar::Trusted, vec![alone.clone()], &actor("platform"))
+            .await
+            .unwrap(),
         [refused]
     );
     assert_eq!(on.ledger.resource(&id).await.unwrap().unwrap().resource, there, "nothing was written");
@@ -112,7 +115,7 @@ pub async fn whoever_requested_one_takes_no_other_out_of_its_group(fixture: &dyn
         let refused = [Err(stays(&two, by)), Err(stays(&three, by))];
         assert_eq!(register(alone.clone(), by).await, refused, "one goes for bob, and one stays");
         assert_eq!(
-            on.ledger.check_resources(Priorities::Stated, alone.clone(), &actor(by)).await.unwrap(),
+            on.ledger.check_resources(&Registrar::Trusted, alone.clone(), &actor(by)).await.unwrap(),
             refused
         );
     }

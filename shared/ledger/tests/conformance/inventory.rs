@@ -1,8 +1,9 @@
 //! Names, records, and what a ledger is.
 use std::sync::Arc;
 
+use serde_json::json;
 use sexton_ledger::{LedgerError, NewDeletion, NotDone};
-use sexton_model::access::Priorities;
+use sexton_model::access::{Registrar, Role};
 use sexton_model::deletion::CannotDelete;
 use sexton_model::plan::Plan;
 use sexton_model::rebuilt::Rebuilt;
@@ -12,7 +13,7 @@ use sexton_model::{ResourceId, Timestamp};
 
 use super::Fixture;
 use super::cancel::cancel;
-use super::stage::{Stagehand, actor, options, resource};
+use super::stage::{Stagehand, actor, options, registrar, resource};
 
 pub async fn one_live_record_per_resource(fixture: &dyn Fixture) {
     let on = Stagehand::new(fixture).await;
@@ -105,7 +106,8 @@ pub async fn what_has_a_record_stays_in_its_scope(fixture: &dyn Fixture) {
     let free_elsewhere = Resource { scope: "tenants/other".parse().unwrap(), ..free.clone() };
     let (resource, from) = (here.id.clone(), here.scope.clone());
     let stays = Err(NotDone::StaysInScope { resource, from, deletion });
-    let checked = on.ledger.check_resources(Priorities::Stated, vec![elsewhere.clone()], &ops).await.unwrap();
+    let checked =
+        on.ledger.check_resources(&Registrar::Trusted, vec![elsewhere.clone()], &ops).await.unwrap();
     assert_eq!(checked, vec![stays.clone()]);
     // The rest of a list goes through.
     let list = vec![free, elsewhere.clone(), free_elsewhere.clone()];
@@ -142,7 +144,7 @@ pub async fn a_check_says_what_registering_would_and_writes_nothing(fixture: &dy
         Resource { protected: true, ..resource("web02", "uuid-of-web02") },
     ];
     let before = fixture.count(WRITTEN).await;
-    let checked = on.ledger.check_resources(Priorities::Stated, list.clone(), &ops).await.unwrap();
+    let checked = on.ledger.check_resources(&Registrar::Trusted, list.clone(), &ops).await.unwrap();
     assert_eq!(fixture.count(WRITTEN).await, before, "something was written");
     assert!(!on.ledger.resource(&there).await.unwrap().unwrap().resource.protected, "it was changed");
     let taken = NotDone::NameTaken { resource: resource("web01", "x").id, deletion: doomed };
@@ -151,7 +153,7 @@ pub async fn a_check_says_what_registering_would_and_writes_nothing(fixture: &dy
     assert_eq!(checked[5], Ok(()));
     assert_eq!(on.ledger.register(list.clone(), &ops, false).await.unwrap(), checked);
     assert_eq!(
-        on.ledger.check_resources(Priorities::Stated, list, &ops).await.unwrap(),
+        on.ledger.check_resources(&Registrar::Trusted, list, &ops).await.unwrap(),
         checked,
         "as it stands now"
     );
@@ -170,13 +172,103 @@ pub async fn whoever_may_set_no_priority_leaves_the_one_that_is_found(fixture: &
     let more = Resource { protected: true, ..stated.clone() };
     let new = Resource { priority: 3, ..resource("new", "1") };
     let list = vec![stated.clone(), more.clone(), new.clone(), Resource { priority: 4, ..new.clone() }];
-    let kept = on.ledger.register_with(Priorities::Kept, list, &platform, true).await.unwrap();
+    let kept = on.ledger.register_with(&registrar(Role::Requester), list, &platform, true).await.unwrap();
     assert_eq!(kept, [Ok(()), Ok(()), Ok(()), Ok(())]);
     assert_eq!(of(&id).await, Resource { priority: -5, ..more });
     assert_eq!(of(&new.id).await, new, "it has the one that was stated first");
-    let set = on.ledger.register_with(Priorities::Stated, vec![stated.clone()], &ops, false).await.unwrap();
+    let set = on.ledger.register_with(&Registrar::Trusted, vec![stated.clone()], &ops, false).await.unwrap();
     assert_eq!((set, of(&id).await), (vec![Ok(())], stated));
     assert_eq!(on.ledger.verify_chains(None, 20).await.unwrap().broken, []);
+}
+
+/// What says where a resource belongs, what guards it and who is told, with the field by which whoever may not take it away is told
+/// so.
+fn guarded(plain: &Resource) -> [(&'static str, Resource); 5] {
+    let told = json!({ "contacts": ["owner@example.org"] });
+    [
+        ("protected", Resource { protected: true, ..plain.clone() }),
+        ("scope", Resource { scope: "tenants/acme/prod".parse().unwrap(), ..plain.clone() }),
+        ("groups", Resource { groups: vec!["db-main".into()], ..plain.clone() }),
+        ("criticality", Resource { criticality: Criticality::Credential, ..plain.clone() }),
+        (
+            "attributes.notifier",
+            Resource { attributes: [("notifier".to_owned(), told)].into(), ..plain.clone() },
+        ),
+    ]
+}
+
+/// Other than it is registered, and no less guarded.
+fn with_a_change(plain: &Resource) -> Resource {
+    Resource { attributes: [("dns".to_owned(), json!({ "none": true }))].into(), ..plain.clone() }
+}
+
+/// A platform has read what there is, and states that again with a change of its own; meanwhile others have set what guards it.
+pub async fn a_registration_with_older_facts_undoes_nothing_that_was_set_meanwhile(fixture: &dyn Fixture) {
+    let on = Stagehand::new(fixture).await;
+    let (ops, ci, platform) = (actor("ops"), actor("ci"), registrar(Role::Requester));
+    let mut all = Vec::new();
+    for name in ["web01", "web02", "web03", "web04", "web05"] {
+        // What was reproducible before may be said to be more by anybody.
+        let plain = Resource { criticality: Criticality::Reproducible, ..resource(name, "1") };
+        assert_eq!(on.ledger.register(vec![plain.clone()], &ops, true).await.unwrap(), [Ok(())]);
+        all.push(plain);
+    }
+    let older: Vec<_> = all.iter().map(with_a_change).collect();
+    let before = on.ledger.check_resources(&platform, older.clone(), &ci).await.unwrap();
+    assert!(before.iter().all(Result::is_ok), "{before:?}");
+    let set: Vec<_> = all.iter().enumerate().map(|(nth, plain)| guarded(plain)[nth].clone()).collect();
+    for (_, guarded) in &set {
+        assert_eq!(on.ledger.register(vec![guarded.clone()], &ops, true).await.unwrap(), [Ok(())]);
+    }
+
+    let checked = on.ledger.check_resources(&platform, older.clone(), &ci).await.unwrap();
+    let registered = on.ledger.register_with(&platform, older.clone(), &ci, false).await.unwrap();
+    assert_eq!(registered, checked, "a check says the same");
+    for ((field, guarded), refused) in set.iter().zip(&registered) {
+        let why = refused.as_ref().unwrap_err().to_string();
+        assert!(why.starts_with(&format!("{field}: ")) && why.contains("and ci is requester"), "{why}");
+        assert_eq!(on.ledger.resource(&guarded.id).await.unwrap().unwrap().resource, *guarded);
+    }
+    // Nor does it do so within one list, or all or nothing.
+    let new = resource("new", "1");
+    let [(_, protected), ..] = guarded(&new);
+    let list = vec![protected.clone(), new.clone()];
+    let whole = on.ledger.register_with(&platform, list.clone(), &ci, true).await.unwrap();
+    assert!(matches!(whole[..], [Err(NotDone::WithTheRest), Err(NotDone::Register(_))]), "{whole:?}");
+    assert!(on.ledger.resource(&new.id).await.unwrap().is_none(), "all or nothing");
+    let each = on.ledger.register_with(&platform, list, &ci, false).await.unwrap();
+    assert!(matches!(each[..], [Ok(()), Err(NotDone::Register(_))]), "{each:?}");
+    assert_eq!(on.ledger.resource(&new.id).await.unwrap().unwrap().resource, protected);
+    // Who may takes it back, and who states what is set is not refused.
+    let admin = registrar(Role::Admin);
+    assert_eq!(on.ledger.register_with(&admin, vec![new], &ops, true).await.unwrap(), [Ok(())]);
+    let restated = vec![set[0].1.clone(), set[2].1.clone()];
+    assert_eq!(on.ledger.register_with(&platform, restated, &ci, true).await.unwrap(), [Ok(()), Ok(())]);
+    assert_eq!(on.ledger.verify_chains(None, 20).await.unwrap().broken, []);
+}
+
+/// Both at one instant: whichever is first, what guards it stands.
+pub async fn what_is_set_at_the_instant_of_a_registration_stands(fixture: &dyn Fixture) {
+    let on = Stagehand::new(fixture).await;
+    for round in 0..10 {
+        let plain =
+            Resource { criticality: Criticality::Reproducible, ..resource(&format!("vm{round}"), "1") };
+        assert_eq!(on.ledger.register(vec![plain.clone()], &actor("ops"), true).await.unwrap(), [Ok(())]);
+        let (_, guarded) = guarded(&plain)[round % 5].clone();
+        let id = guarded.id.clone();
+        let ask = |by: Registrar, one: Resource| {
+            let ledger = on.ledger.clone();
+            tokio::spawn(async move { ledger.register_with(&by, vec![one], &actor("ci"), true).await })
+        };
+        let (left, right) = (
+            ask(registrar(Role::Requester), with_a_change(&plain)),
+            ask(Registrar::Trusted, guarded.clone()),
+        );
+        let (left, right) = (left.await.unwrap().unwrap(), right.await.unwrap().unwrap());
+        assert_eq!(right, [Ok(())]);
+        assert!(matches!(left[..], [Ok(()) | Err(NotDone::Register(_))]), "{left:?}");
+        assert_eq!(on.ledger.resource(&id).await.unwrap().unwrap().resource, guarded, "{round}: {left:?}");
+    }
 }
 
 pub async fn a_record_needs_a_fitting_resource_and_plan(fixture: &dyn Fixture) {

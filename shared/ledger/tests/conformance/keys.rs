@@ -2,7 +2,7 @@
 use std::collections::BTreeSet;
 
 use sexton_ledger::{Approval, Held, Intent, Ledger, LedgerError, Note, Options, Revocation};
-use sexton_model::access::{DAY_S, Extent, NewToken, Priorities, Role, token_hash};
+use sexton_model::access::{DAY_S, Extent, NewToken, Registrar, Role, token_hash};
 use sexton_model::belts::budget::Written;
 use sexton_model::belts::ceiling::{Ceiling, NewCeiling};
 use sexton_model::belts::census::{Census, Listed, Rules, Sentinel};
@@ -392,7 +392,7 @@ pub async fn a_refusal_notes_nothing(fixture: &dyn Fixture) {
     let whole = vec![resource("web01", "u1"), resource("web01", "u2")];
     assert!(under.register(whole, &ops(), true).await.unwrap().iter().all(Result::is_err));
     let checked =
-        under.check_resources(Priorities::Stated, vec![resource("web01", "u1")], &ops()).await.unwrap();
+        under.check_resources(&Registrar::Trusted, vec![resource("web01", "u1")], &ops()).await.unwrap();
     assert_eq!(checked, [Ok(())], "a check is no change");
     assert!(!under.resume(99, &ops(), None).await.unwrap().unwrap());
     fixture.execute(DEAD).await;

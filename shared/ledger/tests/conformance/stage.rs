@@ -6,6 +6,7 @@ use serde_json::json;
 use sexton_ledger::{
     Alive, Decided, DeletionView, Dispatch, Intent, Ledger, Limits, NewDeletion, NotDone, Options, Stopped,
 };
+use sexton_model::access::{Bearer, Extent, Registrar, Role};
 use sexton_model::belts::Policy;
 use sexton_model::belts::ceiling::{Ceiling, NewCeiling};
 use sexton_model::catalogue::{Catalogue, Nature};
@@ -182,6 +183,12 @@ pub fn resource(name: &str, uuid: &str) -> Resource {
         "criticality": "irreplaceable",
     }))
     .unwrap()
+}
+
+/// Somebody of this role, called `ci`, who is limited to no scope.
+pub fn registrar(role: Role) -> Registrar {
+    let bearer = Arc::new(Bearer { name: actor("ci"), role, extent: Extent::Everywhere });
+    Registrar::Known { bearer, telling: ["notifier".parse().unwrap()].into() }
 }
 
 /// A ledger, all subsystems up.

@@ -216,7 +216,7 @@ async fn alarms(ledger: &dyn Ledger) {
     ledger.acknowledge_alarm(1, &stage::actor("ops"), "seen").await.unwrap();
     ledger.watched(None).await.unwrap();
     ledger.ahead(7, None).await.unwrap();
-    ledger.held().await.unwrap();
+    ledger.held(None).await.unwrap();
     assert!(ledger.keep_digest("2026-12-01".parse().unwrap(), "{}").await.unwrap());
 }
 

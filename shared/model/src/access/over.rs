@@ -5,21 +5,82 @@
 //! ceilings, budgets, pauses and tokens decide about it, the groups of which never two go at once, how dangerous it is to
 //! delete or to forget, and whoever is to be told. To add to what guards it takes nothing more. Who is restored first is
 //! no platform's matter while it is being restored: a registration by whoever is no operator leaves it.
+//!
+//! That is a question to the transaction that registers ([`Registrar::over`]), and not to whoever asks for it: what was read
+//! before it may be older than what guards the resource by now.
 use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::Permission;
-use crate::catalogue::Catalogue;
+use super::{Bearer, Denied, Permission, Reach, may};
+use crate::id::Subsystem;
 use crate::resource::{Criticality, Presence, Resource};
 
-/// What it takes to register one field otherwise than it is.
+/// Who registers resources, and so by what each of them is judged.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Takes {
+pub enum Registrar {
+    /// Whoever may register whatever they like.
+    Trusted,
+    /// Somebody who is known.
+    Known {
+        /// What they may, and where.
+        bearer: Arc<Bearer>,
+        /// Which subsystems tell people of a deletion ([`Catalogue::telling`](crate::catalogue::Catalogue::telling)).
+        telling: BTreeSet<Subsystem>,
+    },
+}
+
+/// Why somebody may not register a resource.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CannotRegister {
+    /// It is stated in a scope where they may not, or is there in one.
+    #[error(transparent)]
+    Scope(#[from] Denied),
+    /// Not with this field otherwise than it is.
+    #[error("{field}: {why}")]
+    Field {
+        /// The field, as it is written in a registration.
+        field: String,
+        /// What it takes.
+        why: Denied,
+    },
+}
+
+impl Registrar {
+    /// `new` as they register it over what is there under its name. To be asked of what is found where it is written, and not of
+    /// what somebody has read before: at any moment an operator may set a priority, and others protect it, or say what guards
+    /// it and who is told.
+    ///
+    /// # Errors
+    /// Why they may not: who is limited to scopes registers in these only, and takes nothing into them that is of another one;
+    /// and what takes it out from under a belt takes a role of its own.
+    pub fn over<'a>(
+        &self,
+        there: Option<(&Resource, Presence)>,
+        new: &'a Resource,
+    ) -> Result<Cow<'a, Resource>, CannotRegister> {
+        let Self::Known { bearer, telling } = self else { return Ok(Cow::Borrowed(new)) };
+        may(bearer, Permission::Register, Reach::Scope(&new.scope))?;
+        if let Some((old, _)) = there {
+            may(bearer, Permission::Register, Reach::Scope(&old.scope))?;
+        }
+        let sets_priorities = may(bearer, Permission::Steer, Reach::Filtered).is_ok();
+        let new = if sets_priorities { Cow::Borrowed(new) } else { keeping_its_priority(there, new) };
+        for Takes { field, what } in to_register_over(there, &new, telling) {
+            may(bearer, what, Reach::Filtered).map_err(|why| CannotRegister::Field { field, why })?;
+        }
+        Ok(new)
+    }
+}
+
+/// What it takes to register one field otherwise than it is.
+struct Takes {
     /// The field, as it is written in a registration.
-    pub field: String,
+    field: String,
     /// What whoever changes it has to be allowed.
-    pub what: Permission,
+    what: Permission,
 }
 
 /// The redundancy groups of `old`, which is registered, that `new` is not of.
@@ -27,12 +88,12 @@ pub fn groups_left<'a>(old: &'a Resource, new: &'a Resource) -> impl Iterator<It
     old.groups.iter().filter(move |group| !new.groups.contains(group))
 }
 
-/// What it takes to register `new` over what is there under its name, beside registering in both scopes. `catalogue`
-/// says who tells people of a deletion.
-pub fn to_register_over(
+/// What it takes to register `new` over what is there under its name, beside registering in both scopes; `telling` tell people of
+/// a deletion.
+fn to_register_over(
     there: Option<(&Resource, Presence)>,
     new: &Resource,
-    catalogue: &Catalogue,
+    telling: &BTreeSet<Subsystem>,
 ) -> Vec<Takes> {
     // A name that is free again has nothing of what it was.
     let Some((old, Presence::Registered)) = there else { return Vec::new() };
@@ -51,7 +112,7 @@ pub fn to_register_over(
     ];
     let changed = all.into_iter().filter(|(needed, ..)| *needed);
     let mut takes: Vec<_> = changed.map(|(_, field, what)| Takes { field: field.to_owned(), what }).collect();
-    for subsystem in catalogue.telling() {
+    for subsystem in telling {
         let part =
             |resource: &Resource| resource.attributes.get(subsystem.as_str()).cloned().unwrap_or_default();
         if !still_told(&part(old), &part(new)) {
@@ -65,26 +126,15 @@ pub fn to_register_over(
     takes
 }
 
-/// With which priorities somebody registers what is registered already.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Priorities {
-    /// With those that are stated: whoever may set them.
-    Stated,
-    /// With those that they have: whoever may set none. An operator may have set one for restores that are under way, and platforms
-    /// register what they have again and again, with what they state themselves.
-    Kept,
-}
-
-impl Priorities {
-    /// `new` as it is registered over what is there under its name. To be asked of what is found where it is written: an operator
-    /// may set one at any moment.
-    pub fn over<'a>(self, there: Option<(&Resource, Presence)>, new: &'a Resource) -> Cow<'a, Resource> {
-        match (self, there) {
-            (Self::Kept, Some((old, Presence::Registered))) if old.priority != new.priority => {
-                Cow::Owned(Resource { priority: old.priority, ..new.clone() })
-            }
-            (Self::Kept | Self::Stated, _) => Cow::Borrowed(new),
+/// `new` with the priority of what is registered under its name: whoever may set none leaves the one that is there. An operator may
+/// have set it for restores that are under way, and platforms register what they have again and again, with what they state
+/// themselves.
+fn keeping_its_priority<'a>(there: Option<(&Resource, Presence)>, new: &'a Resource) -> Cow<'a, Resource> {
+    match there {
+        Some((old, Presence::Registered)) if old.priority != new.priority => {
+            Cow::Owned(Resource { priority: old.priority, ..new.clone() })
         }
+        Some(_) | None => Cow::Borrowed(new),
     }
 }
 
@@ -109,8 +159,8 @@ fn says_all_of(new: &Value, old: &Value) -> bool {
 mod tests {
     use serde_json::json;
 
+    use super::super::{Extent, Role};
     use super::*;
-    use crate::id::Subsystem;
     use crate::resource::PRIORITY_DEFAULT;
 
     fn resource(scope: &str, groups: &Value, protected: bool) -> Resource {
@@ -121,27 +171,29 @@ mod tests {
         .unwrap()
     }
 
-    /// One subsystem that tells people, and one that does not.
-    fn catalogue() -> Catalogue {
-        let mut catalogue = Catalogue::default();
-        for (subsystem, notice) in [("mail", true), ("dns", false)] {
-            let text = format!(
-                "subsystem = \"{subsystem}\"\n[actions.announce]\nnature = \"reversible\"\nearliest = \"announce\"\n\
-                 notice = {notice}\ndeadline_ms = 1000\nlongest_call_ms = 1000\nabout = \"tells\"\n"
-            );
-            catalogue.add(subsystem, &text).unwrap();
-        }
-        catalogue
+    /// One that tells people. Others do not.
+    fn telling() -> BTreeSet<Subsystem> {
+        ["mail".parse().unwrap()].into()
+    }
+
+    /// Somebody of this role, who is limited to no scope.
+    fn registrar(role: Role) -> Registrar {
+        within(role, Extent::Everywhere)
+    }
+
+    fn within(role: Role, extent: Extent) -> Registrar {
+        let bearer = Arc::new(Bearer { name: "ci".parse().unwrap(), role, extent });
+        Registrar::Known { bearer, telling: telling() }
     }
 
     /// What it takes, of whichever field.
     fn taken(old: (&Resource, Presence), new: &Resource) -> Vec<Permission> {
-        to_register_over(Some(old), new, &catalogue()).into_iter().map(|takes| takes.what).collect()
+        to_register_over(Some(old), new, &telling()).into_iter().map(|takes| takes.what).collect()
     }
 
     /// Which fields of `new` whoever registers it over `old` may not choose.
     fn refused(old: &Resource, new: &Resource) -> Vec<String> {
-        let takes = to_register_over(Some((old, Presence::Registered)), new, &catalogue());
+        let takes = to_register_over(Some((old, Presence::Registered)), new, &telling());
         takes.into_iter().map(|takes| takes.field).collect()
     }
 
@@ -163,7 +215,7 @@ mod tests {
         ] {
             assert_eq!(taken((&old, Presence::Registered), &new), takes, "{new:?}");
             assert_eq!(taken((&old, Presence::Recycled), &new), [], "the name is free");
-            assert_eq!(to_register_over(None, &new, &catalogue()), []);
+            assert!(to_register_over(None, &new, &telling()).is_empty());
         }
         let plain = resource("acme/prod", &json!([]), false);
         assert_eq!(taken((&plain, Presence::Registered), &old), [], "it only adds");
@@ -242,14 +294,53 @@ mod tests {
         let of = |priority| Resource { priority, ..resource("acme", &json!([]), false) };
         let old = of(-5);
         let there = Some((&old, Presence::Registered));
+        let (keeps, sets) = (registrar(Role::Requester), registrar(Role::Operator));
         for stated in [PRIORITY_DEFAULT, 7, -5] {
-            let over = |priorities: Priorities, there| priorities.over(there, &of(stated)).priority;
-            assert_eq!((over(Priorities::Kept, there), over(Priorities::Stated, there)), (-5, stated));
+            let over = |by: &Registrar, there| by.over(there, &of(stated)).unwrap().priority;
+            assert_eq!((over(&keeps, there), over(&sets, there)), (-5, stated));
+            assert_eq!(over(&Registrar::Trusted, there), stated);
             let free = Some((&old, Presence::Recycled));
-            assert_eq!(over(Priorities::Kept, free), stated, "the name is free");
-            assert_eq!(over(Priorities::Kept, None), stated);
+            assert_eq!(over(&keeps, free), stated, "the name is free");
+            assert_eq!(over(&keeps, None), stated);
         }
         assert_eq!(taken((&old, Presence::Registered), &of(7)), [Permission::Steer]);
         assert_eq!(taken((&old, Presence::Registered), &of(-5)), []);
+    }
+
+    #[test]
+    fn a_refusal_names_the_field_and_who_may() {
+        let old = resource("acme/prod", &json!(["db"]), true);
+        let there = Some((&old, Presence::Registered));
+        let open = Resource { protected: false, ..old.clone() };
+        let why = registrar(Role::Approver).over(there, &open).unwrap_err();
+        let expected =
+            "protected: taking the protection off a resource needs the role admin, and ci is approver";
+        assert_eq!(why.to_string(), expected);
+        // The first of several; the role for one is none for another.
+        let all = resource("acme/lab", &json!([]), true);
+        let why = registrar(Role::Requester).over(there, &all).unwrap_err();
+        let expected =
+            "scope: moving a resource to another scope needs the role approver, and ci is requester";
+        assert_eq!(why.to_string(), expected);
+        assert_eq!(registrar(Role::Approver).over(there, &all).unwrap().into_owned(), all);
+        for may in [registrar(Role::Admin), Registrar::Trusted] {
+            assert_eq!(may.over(there, &open).unwrap().into_owned(), open);
+        }
+        assert_eq!(registrar(Role::Requester).over(None, &open).unwrap().into_owned(), open);
+    }
+
+    #[test]
+    fn whoever_is_limited_to_scopes_registers_what_is_and_stays_there() {
+        let ci = within(Role::Admin, Extent::Scopes(["acme".parse().unwrap()].into()));
+        let [ours, theirs] = ["acme/prod", "other"].map(|scope| resource(scope, &json!([]), false));
+        let outside = "other is outside of what ci is limited to: acme";
+        assert_eq!(ci.over(None, &ours).unwrap().into_owned(), ours);
+        for presence in [Presence::Registered, Presence::Tombstone, Presence::Recycled] {
+            let why = ci.over(Some((&theirs, presence)), &ours).unwrap_err();
+            assert_eq!(why.to_string(), outside, "{presence:?}: nothing is taken into it");
+            let why = ci.over(Some((&ours, presence)), &theirs).unwrap_err();
+            assert_eq!(why.to_string(), outside, "{presence:?}: nor out of it");
+        }
+        assert_eq!(ci.over(None, &theirs).unwrap_err().to_string(), outside);
     }
 }

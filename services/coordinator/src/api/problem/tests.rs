@@ -8,6 +8,7 @@ use sexton_api::{
     HashesQuery, HoldRequest, OverrideRequest, PauseRequest, PreviewRequest, Prioritize, Reason, Register,
     Rescue, SurveyRequest, TakeCensus, TokenRequest, Waive,
 };
+use sexton_model::access::{CannotRegister, Denied, Permission, Role};
 use sexton_model::belts::ceiling::{CannotSet, Ceiling};
 use sexton_model::belts::census::NotBelieved;
 use sexton_model::belts::pauses::TooManyPauses;
@@ -135,6 +136,12 @@ fn what_a_belt_refuses_is_written_down_and_what_is_not_there_is_not() {
         next: Ceiling::Announce,
         asked: Ceiling::Hard,
     };
+    let too_low = Denied::Role {
+        name: "ci".parse().unwrap(),
+        what: Permission::Unprotect,
+        needed: Role::Admin,
+        has: Role::Requester,
+    };
     for why in [
         NotDone::Refused(too_late(None)),
         NotDone::Refused(Refusal::NoRescue("purge has begun")),
@@ -156,6 +163,7 @@ fn what_a_belt_refuses_is_written_down_and_what_is_not_there_is_not() {
         },
         NotDone::StaysInGroup { resource: vm.clone(), group: "db-main".into(), by: "dev".parse().unwrap() },
         NotDone::AlreadyLive { resource: vm.clone(), deletion: DeletionId(1) },
+        NotDone::Register(CannotRegister::Field { field: "protected".into(), why: too_low }),
     ] {
         assert!(Refused::from(why.clone()).denied, "{why}");
     }
