@@ -29,6 +29,8 @@ pub const ASKED_AGAIN: &str = "asked again";
 pub const NOTED: &str = "done before";
 /// An attempt that was taken for dead, and was not, came to do it when another one had begun: nothing was done.
 pub const OVERTAKEN: &str = "overtaken";
+/// All keys of requests were forgotten long after a run.
+pub const FORGOTTEN: &str = "keys forgotten";
 /// Something was asked for as soon as hard was due.
 pub const AT_THE_LAST_MOMENT: &str = "asked at the last moment";
 /// A cancel was refused because hard had begun.
@@ -139,6 +141,11 @@ pub fn approvals() -> impl Iterator<Item = &'static str> {
     words(&APPROVALS).chain([NOTED, DIED_MIDWAY, ASKED_AGAIN])
 }
 
+/// What has to come in runs in which coordinators do what has no haste.
+pub fn tending() -> impl Iterator<Item = &'static str> {
+    [FORGOTTEN].into_iter()
+}
+
 /// Everything that is counted.
 pub fn all() -> impl Iterator<Item = &'static str> {
     usual()
@@ -148,6 +155,7 @@ pub fn all() -> impl Iterator<Item = &'static str> {
         .chain(seldom())
         .chain(requests())
         .chain(words(&APPROVALS))
+        .chain(tending())
 }
 
 fn words(happenings: &'static [Happening]) -> impl Iterator<Item = &'static str> {

@@ -51,6 +51,8 @@ pub(super) const COPIES: usize = 2;
 const ROUND_MS: u64 = 1_000;
 /// But for canaries, which it looks after as often as in production.
 const CANARIES_MS: u64 = 10_000;
+/// Keys of requests are looked through for what is old this often: rather more often than in production, beside what else happens.
+const FORGET_MS: u64 = 10_000;
 /// A canary has to be answered within so many milliseconds.
 const ANSWERED_WITHIN_MS: u64 = 30_000;
 /// Instances whose consumers run, with what their subsystems can do.
@@ -79,10 +81,18 @@ enum Round {
     Wake,
     Admit,
     Canaries,
+    Forget,
 }
 
-const ROUNDS: [Round; 6] =
-    [Round::Beacon, Round::Checkpoint, Round::Refill, Round::Wake, Round::Admit, Round::Canaries];
+const ROUNDS: [Round; 7] = [
+    Round::Beacon,
+    Round::Checkpoint,
+    Round::Refill,
+    Round::Wake,
+    Round::Admit,
+    Round::Canaries,
+    Round::Forget,
+];
 const INBOXES: [Queue; 4] = [Queue::Outcomes, Queue::StageDue, Queue::Pulses, Queue::Canaries];
 
 /// One that runs.
@@ -144,6 +154,8 @@ pub struct World {
     /// What was answered, to be looked at once more: an attempt that was taken for dead may do it after that.
     answered: Vec<Request>,
     asked: u64,
+    /// How many keys of requests coordinators have forgotten.
+    forgotten: Arc<AtomicU64>,
     pub(super) checker: Checker,
     /// How many records ended how.
     pub(super) ended: BTreeMap<RecordStatus, u64>,
@@ -163,6 +175,16 @@ impl Round {
         match self {
             Self::Beacon | Self::Checkpoint | Self::Refill | Self::Wake | Self::Admit => ROUND_MS,
             Self::Canaries => CANARIES_MS,
+            Self::Forget => FORGET_MS,
+        }
+    }
+
+    /// Whether it is done in such a run.
+    fn of(self, script: &Script) -> bool {
+        match self {
+            Self::Beacon | Self::Checkpoint | Self::Refill | Self::Wake | Self::Admit => true,
+            Self::Canaries => script.canaries,
+            Self::Forget => script.tends,
         }
     }
 }
@@ -248,6 +270,7 @@ impl World {
             requests: Vec::new(),
             answered: Vec::new(),
             asked: 0,
+            forgotten: Arc::default(),
             checker: Checker::new(script.allowed.clone()),
             ended: BTreeMap::new(),
             uuids: 0,

@@ -26,6 +26,7 @@ impl World {
         if let Some(what) = held(&self.hung).clone() {
             return Err(Violation { invariant: HUNG, what });
         }
+        self.nothing_is_forgotten()?;
         self.look_at_calls().await?;
         let acts = std::mem::take(&mut held(&self.truth).acts);
         for act in acts {

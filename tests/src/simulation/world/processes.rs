@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::turn::Watched;
 use super::{
-    ANSWERED_WITHIN_MS, COORDINATORS, COPIES, Coordinator, INBOXES, ROUNDS, Round, SUBSYSTEMS, World, held,
+    ANSWERED_WITHIN_MS, COORDINATORS, COPIES, Coordinator, INBOXES, ROUNDS, SUBSYSTEMS, World, held,
 };
 use crate::simulation::check::canaries;
 use crate::simulation::hands::PAST_LEASE;
@@ -41,7 +41,7 @@ impl World {
             inboxes.push(self.bus.consume(queue, 64).await.unwrap());
         }
         let now = self.time.now();
-        let rounds = ROUNDS.into_iter().filter(|round| self.script.canaries || *round != Round::Canaries);
+        let rounds = ROUNDS.into_iter().filter(|round| round.of(&self.script));
         let rounds = rounds.map(|round| (round, now)).collect();
         self.coordinators[number] =
             Ok(Coordinator { engine: Arc::new(engine), inboxes, rounds, handlers: Vec::new() });

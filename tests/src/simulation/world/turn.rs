@@ -10,6 +10,7 @@ use sexton_protocol::Holder;
 use sexton_scheduler::{Looks, Scheduler};
 use tokio::task::JoinHandle;
 
+use super::requests::forget;
 use super::{COORDINATORS, INBOXES, ROUND_MS, Round, SCHEDULER, World, held};
 use crate::simulation::bus::about;
 use crate::simulation::check::Violation;
@@ -111,6 +112,7 @@ impl Round {
             Self::Wake => "wake",
             Self::Admit => "admit",
             Self::Canaries => "tend canaries",
+            Self::Forget => "forget",
         }
     }
 }
@@ -299,7 +301,7 @@ impl World {
                 let again_at = self.time.now().plus_ms(round.every_ms());
                 let Ok(one) = &mut self.coordinators[number] else { return Ok(()) };
                 one.rounds.insert(round, again_at);
-                let engine = one.engine.clone();
+                let (engine, forgotten) = (one.engine.clone(), self.forgotten.clone());
                 let work = async move {
                     match round {
                         Round::Beacon => engine.beacon().await,
@@ -308,6 +310,7 @@ impl World {
                         Round::Wake => engine.wake().await.map(drop),
                         Round::Admit => engine.admit_what_waits().await,
                         Round::Canaries => engine.tend_canaries().await,
+                        Round::Forget => forget(&engine, &forgotten).await,
                     }
                 };
                 self.handle(number, handler, work);
