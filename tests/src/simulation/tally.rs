@@ -31,6 +31,8 @@ pub const NOTED: &str = "done before";
 pub const OVERTAKEN: &str = "overtaken";
 /// All keys of requests were forgotten long after a run.
 pub const FORGOTTEN: &str = "keys forgotten";
+/// Heads of audit chains were signed.
+pub const SIGNED: &str = "heads signed";
 /// Something was asked for as soon as hard was due.
 pub const AT_THE_LAST_MOMENT: &str = "asked at the last moment";
 /// A cancel was refused because hard had begun.
@@ -143,7 +145,7 @@ pub fn approvals() -> impl Iterator<Item = &'static str> {
 
 /// What has to come in runs in which coordinators do what has no haste.
 pub fn tending() -> impl Iterator<Item = &'static str> {
-    [FORGOTTEN].into_iter()
+    [FORGOTTEN, SIGNED].into_iter()
 }
 
 /// Everything that is counted.

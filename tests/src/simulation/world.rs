@@ -36,6 +36,7 @@ pub mod census;
 mod look;
 mod processes;
 pub mod requests;
+mod signed;
 mod turn;
 
 use around::Around;
@@ -53,6 +54,9 @@ const ROUND_MS: u64 = 1_000;
 const CANARIES_MS: u64 = 10_000;
 /// Keys of requests are looked through for what is old this often: rather more often than in production, beside what else happens.
 const FORGET_MS: u64 = 10_000;
+/// Heads of audit chains are signed this often: as often as a day begins, and rather too rarely than too often, for that takes a
+/// dozen looks at the job table.
+const SIGN_MS: u64 = DAY_MS;
 /// A canary has to be answered within so many milliseconds.
 const ANSWERED_WITHIN_MS: u64 = 30_000;
 /// Instances whose consumers run, with what their subsystems can do.
@@ -82,9 +86,10 @@ enum Round {
     Admit,
     Canaries,
     Forget,
+    Sign,
 }
 
-const ROUNDS: [Round; 7] = [
+const ROUNDS: [Round; 8] = [
     Round::Beacon,
     Round::Checkpoint,
     Round::Refill,
@@ -92,6 +97,7 @@ const ROUNDS: [Round; 7] = [
     Round::Admit,
     Round::Canaries,
     Round::Forget,
+    Round::Sign,
 ];
 const INBOXES: [Queue; 4] = [Queue::Outcomes, Queue::StageDue, Queue::Pulses, Queue::Canaries];
 
@@ -176,6 +182,7 @@ impl Round {
             Self::Beacon | Self::Checkpoint | Self::Refill | Self::Wake | Self::Admit => ROUND_MS,
             Self::Canaries => CANARIES_MS,
             Self::Forget => FORGET_MS,
+            Self::Sign => SIGN_MS,
         }
     }
 
@@ -184,7 +191,7 @@ impl Round {
         match self {
             Self::Beacon | Self::Checkpoint | Self::Refill | Self::Wake | Self::Admit => true,
             Self::Canaries => script.canaries,
-            Self::Forget => script.tends,
+            Self::Forget | Self::Sign => script.tends,
         }
     }
 }

@@ -142,6 +142,7 @@ impl World {
             let Some(next) = page.next else { break };
             after = Some(next);
         }
+        self.sign_all(&ledger).await?;
         self.forget_all(&ledger).await?;
         self.compare().await
     }

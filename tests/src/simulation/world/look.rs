@@ -8,6 +8,8 @@ use super::{World, held};
 use crate::simulation::HUNG;
 use crate::simulation::check::{Violation, addresses};
 
+/// What was signed is looked at each so many steps.
+const SIGNED_EVERY: u64 = 64;
 /// While nothing speaks for it that a canary was accepted, they are looked at each so many steps.
 const CANARIES_EVERY: u64 = 64;
 
@@ -61,6 +63,9 @@ impl World {
             self.look_at_batches(&ledger).await?;
             if self.checker.canaries.doubtful() || self.step.is_multiple_of(CANARIES_EVERY) {
                 self.look_at_canaries(&ledger).await?;
+            }
+            if self.script.tends && self.step.is_multiple_of(SIGNED_EVERY) {
+                self.look_at_signed(&ledger).await?;
             }
         }
         for id in decided {

@@ -36,6 +36,7 @@ impl World {
         let asked = vec![canaries::resource()];
         let canaries = Canaries::new(self.plans[0].clone(), asked, ANSWERED_WITHIN_MS);
         let engine = engine.with_canaries(self.script.canaries.then_some(canaries));
+        let engine = engine.signing(self.script.tends.then(|| self.attester(number)));
         let mut inboxes = Vec::new();
         for queue in &INBOXES {
             inboxes.push(self.bus.consume(queue, 64).await.unwrap());

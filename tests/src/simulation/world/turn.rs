@@ -11,7 +11,8 @@ use sexton_scheduler::{Looks, Scheduler};
 use tokio::task::JoinHandle;
 
 use super::requests::forget;
-use super::{COORDINATORS, INBOXES, ROUND_MS, Round, SCHEDULER, World, held};
+use super::signed::sign;
+use super::{COORDINATORS, Coordinator, INBOXES, ROUND_MS, Round, SCHEDULER, World, held};
 use crate::simulation::bus::about;
 use crate::simulation::check::Violation;
 use crate::simulation::gates::{HANDLER, Handler};
@@ -113,7 +114,16 @@ impl Round {
             Self::Admit => "admit",
             Self::Canaries => "tend canaries",
             Self::Forget => "forget",
+            Self::Sign => "sign",
         }
+    }
+}
+
+impl Coordinator {
+    /// Whether it is in the midst of this.
+    pub(super) fn is_at(&self, round: Round) -> bool {
+        let mut at = self.handlers.iter().filter(|(handler, ..)| handler.doing == round.word());
+        at.any(|(_, done, _)| !done.load(Ordering::SeqCst))
     }
 }
 
@@ -208,7 +218,8 @@ impl World {
             choices.extend(
                 one.rounds
                     .iter()
-                    .filter(|(_, at)| **at <= now)
+                    // Of one coordinator nobody signs beside another, who has its file locked.
+                    .filter(|(round, at)| **at <= now && !(**round == Round::Sign && one.is_at(Round::Sign)))
                     .map(|(round, _)| Choice::Round(number, *round)),
             );
         }
@@ -311,6 +322,7 @@ impl World {
                         Round::Admit => engine.admit_what_waits().await,
                         Round::Canaries => engine.tend_canaries().await,
                         Round::Forget => forget(&engine, &forgotten).await,
+                        Round::Sign => sign(&engine).await,
                     }
                 };
                 self.handle(number, handler, work);
