@@ -118,7 +118,9 @@ fn made(items: &[(When, Happening)]) -> Script {
 #[test]
 fn what_has_no_haste_is_done_beside_everything_else() {
     let asked = (When::Step(0), Happening::Request(Wish::Delete(0), 0, Fate::Dies(5)));
-    let fair = Script { tends: true, ..made(&[asked]) };
+    // Before somebody has counted nothing begins, and nobody asks for that.
+    let allowed = Allowed { percent: Some(60), ..one_of(vec![Stage::Hard]) };
+    let fair = Script { tends: true, machines: 2, allowed: Some(allowed), ..made(&[asked]) };
     let played = all_hold(std::iter::once(fair).chain(first(2, |script| script.tends)));
     came(&played, tally::tending());
 }

@@ -127,6 +127,11 @@ impl Script {
         self.allowed.as_ref().is_some_and(|allowed| allowed.percent.is_some())
     }
 
+    /// Whether coordinators take censuses without being asked.
+    pub fn takes_censuses(&self) -> bool {
+        self.tends && self.counts()
+    }
+
     /// If somebody counts: a machine of each scope that is always there. Whatever is cut off the end of a listing, these are.
     pub fn sentinels(&self) -> impl Iterator<Item = (ResourceId, &'static str)> + use<> {
         let many = if self.counts() { self.scopes } else { 0 };

@@ -8,7 +8,7 @@ use super::platform::pool::GIVEN_ANEW;
 use super::platform::{LIE_BELIEVED, LIE_SEEN};
 use super::script::{Covers, Fate, Happening, Person, Wish};
 use super::weather::Trouble;
-use super::world::census::{BELIEVED, REFUSED};
+use super::world::census::{BELIEVED, BELIEVED_WHEN_DUE, REFUSED};
 
 /// Everything was down for longer than a day, the job table with it.
 pub const DOWN_FOR_DAYS: &str = "down for days";
@@ -145,7 +145,7 @@ pub fn approvals() -> impl Iterator<Item = &'static str> {
 
 /// What has to come in runs in which coordinators do what has no haste.
 pub fn tending() -> impl Iterator<Item = &'static str> {
-    [FORGOTTEN, SIGNED].into_iter()
+    [FORGOTTEN, SIGNED, BELIEVED_WHEN_DUE].into_iter()
 }
 
 /// Everything that is counted.

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use sexton_ledger::sqlite::SqliteLedger;
 use sexton_ledger::{Canaries as _, Ledger as _};
 
-use super::{World, held};
+use super::{Round, World, held};
 use crate::simulation::HUNG;
 use crate::simulation::check::{Violation, addresses};
 
@@ -68,6 +68,12 @@ impl World {
                 self.look_at_signed(&ledger).await?;
             }
         }
+        // Nobody else begins a listing because it is due, has one judged, or pauses by what came of it.
+        let tended = committed && self.tending;
+        self.tending = self.coordinators.iter().flatten().any(|one| one.is_at(Round::Censuses));
+        if tended {
+            self.look_at_those_due(&ledger).await?;
+        }
         for id in decided {
             let Some(view) = ledger.deletion(id).await.unwrap() else { continue };
             let truth = self.truth.clone();
@@ -76,7 +82,7 @@ impl World {
                 self.say(words);
             }
         }
-        if committed && self.pause_was_asked_for() {
+        if tended || (committed && self.pause_was_asked_for()) {
             let pauses = ledger.pauses().await.unwrap();
             self.checker.pauses.stand(&pauses, self.time.now());
         }

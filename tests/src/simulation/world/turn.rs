@@ -115,6 +115,7 @@ impl Round {
             Self::Canaries => "tend canaries",
             Self::Forget => "forget",
             Self::Sign => "sign",
+            Self::Censuses => "tend censuses",
         }
     }
 }
@@ -310,6 +311,7 @@ impl World {
             Choice::Round(number, round) => {
                 let handler = self.next_handler(number, round.word());
                 let again_at = self.time.now().plus_ms(round.every_ms());
+                self.tending |= round == Round::Censuses;
                 let Ok(one) = &mut self.coordinators[number] else { return Ok(()) };
                 one.rounds.insert(round, again_at);
                 let (engine, forgotten) = (one.engine.clone(), self.forgotten.clone());
@@ -323,6 +325,7 @@ impl World {
                         Round::Canaries => engine.tend_canaries().await,
                         Round::Forget => forget(&engine, &forgotten).await,
                         Round::Sign => sign(&engine).await,
+                        Round::Censuses => engine.tend_censuses().await,
                     }
                 };
                 self.handle(number, handler, work);
