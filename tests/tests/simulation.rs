@@ -115,6 +115,16 @@ fn made(items: &[(When, Happening)]) -> Script {
     }
 }
 
+#[test]
+fn what_has_no_haste_is_done_beside_everything_else() {
+    let asked = (When::Step(0), Happening::Request(Wish::Delete(0), 0, Fate::Dies(5)));
+    // Before somebody has counted nothing begins, and nobody asks for that.
+    let allowed = Allowed { percent: Some(60), ..one_of(vec![Stage::Hard]) };
+    let fair = Script { tends: true, machines: 2, allowed: Some(allowed), ..made(&[asked]) };
+    let played = all_hold(std::iter::once(fair).chain(first(2, |script| script.tends)));
+    came(&played, tally::tending());
+}
+
 /// One machine of each scope may begin these stages within a day, and two of all.
 fn one_of(stages: Vec<Stage>) -> Allowed {
     Allowed { each: 1, everywhere: 2, days: 1, stages, scopes: Vec::new(), percent: None }
@@ -212,11 +222,12 @@ fn an_approval_whose_process_dies_at_any_moment_is_given_once() {
 fn a_seed_plays_the_same_run_again() {
     let folder = tempfile::tempdir().unwrap();
     let template = template(folder.path());
-    // Of any sort; with canaries; with budgets and censuses; with all of them.
+    // Of any sort; with canaries; with budgets and censuses; with all of them; with what has no haste.
     let canaries = first(1, |script| script.canaries && script.allowed.is_none());
     let counted = first(1, |script| script.counts() && !script.canaries);
     let both = first(1, |script| script.counts() && script.canaries);
-    let sorted = canaries.chain(counted).chain(both);
+    let tending = first(1, |script| script.tends && script.counts());
+    let sorted = canaries.chain(counted).chain(both).chain(tending);
     for script in std::iter::once(Script::of(3)).chain(sorted) {
         let [one, other] = [0, 1].map(|_| play(&script, Some(&template)));
         for (line, again) in one.history.iter().zip(&other.history) {

@@ -36,6 +36,7 @@ pub mod pauses;
 pub mod plans;
 mod records;
 mod sequence;
+pub mod signed;
 
 use budgets::Budgets;
 use canaries::Canaries;
@@ -47,6 +48,7 @@ use pauses::Pauses;
 use plans::Pinned;
 use records::{Records, is_live};
 use sequence::Sequences;
+use signed::Signed;
 
 /// A rehearsal's day in all runs, in milliseconds.
 pub const DAY_MS: u64 = 20_000;
@@ -113,6 +115,8 @@ pub struct Checker {
     pub pinned: Pinned,
     /// What must be refused.
     pub canaries: Canaries,
+    /// What coordinators have signed.
+    pub signed: Signed,
     /// What makes it right that a record stays parked.
     pub warrants: Warrants,
     /// Batches that were frozen, and those that somebody approved.
@@ -199,6 +203,7 @@ impl Checker {
         self.budgets.clone_from(&self.backed_up);
         self.sequences.went_back();
         self.records.went_back();
+        self.signed.went_back();
         self.epoch = (epoch, at);
     }
 

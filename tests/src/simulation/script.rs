@@ -89,6 +89,8 @@ pub struct Script {
     pub patience: u32,
     /// Whether consumers and the job table are asked what they must refuse.
     pub canaries: bool,
+    /// Whether coordinators do what has no haste, too.
+    pub tends: bool,
     /// How bad everything around is.
     pub weather: Weather,
     /// What happens.
@@ -99,8 +101,9 @@ pub struct Script {
 pub const STORM_STEPS: u64 = 8_400;
 
 /// What makes a script easier to understand, one at a time.
-pub const SIMPLER: [fn(&mut Script); 6] = [
+pub const SIMPLER: [fn(&mut Script); 7] = [
     |script| script.canaries = false,
+    |script| script.tends = false,
     |script| script.allowed = None,
     |script| script.allowed.iter_mut().for_each(|allowed| allowed.percent = None),
     |script| script.kinds = 1,
@@ -124,6 +127,11 @@ impl Script {
         self.allowed.as_ref().is_some_and(|allowed| allowed.percent.is_some())
     }
 
+    /// Whether coordinators take censuses without being asked.
+    pub fn takes_censuses(&self) -> bool {
+        self.tends && self.counts()
+    }
+
     /// If somebody counts: a machine of each scope that is always there. Whatever is cut off the end of a listing, these are.
     pub fn sentinels(&self) -> impl Iterator<Item = (ResourceId, &'static str)> + use<> {
         let many = if self.counts() { self.scopes } else { 0 };
@@ -145,13 +153,16 @@ impl Script {
 
 impl fmt::Display for Script {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { seed, machines, kinds, scopes, allowed, canaries, weather, .. } = self;
+        let Self { seed, machines, kinds, scopes, allowed, canaries, tends, weather, .. } = self;
         writeln!(f, "seed {seed}, {machines} machines of {kinds} kinds in {scopes} scopes, {weather:?}")?;
         if let Some(allowed) = allowed {
             writeln!(f, "  {allowed:?}, approved after {} looks", self.patience)?;
         }
         if *canaries {
             writeln!(f, "  with canaries")?;
+        }
+        if *tends {
+            writeln!(f, "  with what has no haste")?;
         }
         for item in &self.items {
             writeln!(f, "  {:?}: {:?}", item.when, item.what)?;

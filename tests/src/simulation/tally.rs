@@ -8,7 +8,7 @@ use super::platform::pool::GIVEN_ANEW;
 use super::platform::{LIE_BELIEVED, LIE_SEEN};
 use super::script::{Covers, Fate, Happening, Person, Wish};
 use super::weather::Trouble;
-use super::world::census::{BELIEVED, REFUSED};
+use super::world::census::{BELIEVED, BELIEVED_WHEN_DUE, REFUSED};
 
 /// Everything was down for longer than a day, the job table with it.
 pub const DOWN_FOR_DAYS: &str = "down for days";
@@ -29,6 +29,10 @@ pub const ASKED_AGAIN: &str = "asked again";
 pub const NOTED: &str = "done before";
 /// An attempt that was taken for dead, and was not, came to do it when another one had begun: nothing was done.
 pub const OVERTAKEN: &str = "overtaken";
+/// All keys of requests were forgotten long after a run.
+pub const FORGOTTEN: &str = "keys forgotten";
+/// Heads of audit chains were signed.
+pub const SIGNED: &str = "heads signed";
 /// Something was asked for as soon as hard was due.
 pub const AT_THE_LAST_MOMENT: &str = "asked at the last moment";
 /// A cancel was refused because hard had begun.
@@ -139,6 +143,11 @@ pub fn approvals() -> impl Iterator<Item = &'static str> {
     words(&APPROVALS).chain([NOTED, DIED_MIDWAY, ASKED_AGAIN])
 }
 
+/// What has to come in runs in which coordinators do what has no haste.
+pub fn tending() -> impl Iterator<Item = &'static str> {
+    [FORGOTTEN, SIGNED, BELIEVED_WHEN_DUE].into_iter()
+}
+
 /// Everything that is counted.
 pub fn all() -> impl Iterator<Item = &'static str> {
     usual()
@@ -148,6 +157,7 @@ pub fn all() -> impl Iterator<Item = &'static str> {
         .chain(seldom())
         .chain(requests())
         .chain(words(&APPROVALS))
+        .chain(tending())
 }
 
 fn words(happenings: &'static [Happening]) -> impl Iterator<Item = &'static str> {

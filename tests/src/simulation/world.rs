@@ -26,7 +26,7 @@ use super::check::pauses::BESIDE;
 use super::check::{Checker, DAY_MS, canaries};
 use super::gates::Gates;
 use super::hands::Hands;
-use super::platform::Truth;
+use super::platform::{Machines, Truth};
 use super::script::{KINDS, PLANS, Script};
 use super::time::{ProcessClock, StoreClock, Time};
 use super::weather::Dice;
@@ -36,6 +36,7 @@ pub mod census;
 mod look;
 mod processes;
 pub mod requests;
+mod signed;
 mod turn;
 
 use around::Around;
@@ -51,6 +52,13 @@ pub(super) const COPIES: usize = 2;
 const ROUND_MS: u64 = 1_000;
 /// But for canaries, which it looks after as often as in production.
 const CANARIES_MS: u64 = 10_000;
+/// Keys of requests are looked through for what is old this often: rather more often than in production, beside what else happens.
+const FORGET_MS: u64 = 10_000;
+/// Heads of audit chains are signed this often: as often as a day begins, and rather too rarely than too often, for that takes a
+/// dozen looks at the job table.
+const SIGN_MS: u64 = DAY_MS;
+/// Coordinators look whether a census is due as often as in production, in milliseconds.
+const CENSUSES_MS: u64 = 3_000;
 /// A canary has to be answered within so many milliseconds.
 const ANSWERED_WITHIN_MS: u64 = 30_000;
 /// Instances whose consumers run, with what their subsystems can do.
@@ -79,10 +87,22 @@ enum Round {
     Wake,
     Admit,
     Canaries,
+    Forget,
+    Sign,
+    Censuses,
 }
 
-const ROUNDS: [Round; 6] =
-    [Round::Beacon, Round::Checkpoint, Round::Refill, Round::Wake, Round::Admit, Round::Canaries];
+const ROUNDS: [Round; 9] = [
+    Round::Beacon,
+    Round::Checkpoint,
+    Round::Refill,
+    Round::Wake,
+    Round::Admit,
+    Round::Canaries,
+    Round::Forget,
+    Round::Sign,
+    Round::Censuses,
+];
 const INBOXES: [Queue; 4] = [Queue::Outcomes, Queue::StageDue, Queue::Pulses, Queue::Canaries];
 
 /// One that runs.
@@ -130,6 +150,12 @@ pub struct World {
     pub(super) version: usize,
     /// The census that is being taken.
     census: Option<BeingTaken>,
+    /// What was there when a listing was begun, by when that was and its scope.
+    listed: BTreeMap<(Timestamp, String), Machines>,
+    /// Whether nobody waits for records to be over yet, so that coordinators still take censuses without being asked.
+    counting: bool,
+    /// Whether one of them may have looked for a due one since everything was looked at last.
+    tending: bool,
     /// What a person saw last of a batch.
     pub(super) seen: Option<Seen>,
     pub(super) coordinators: Vec<Result<Coordinator, Timestamp>>,
@@ -144,6 +170,8 @@ pub struct World {
     /// What was answered, to be looked at once more: an attempt that was taken for dead may do it after that.
     answered: Vec<Request>,
     asked: u64,
+    /// How many keys of requests coordinators have forgotten.
+    forgotten: Arc<AtomicU64>,
     pub(super) checker: Checker,
     /// How many records ended how.
     pub(super) ended: BTreeMap<RecordStatus, u64>,
@@ -163,6 +191,19 @@ impl Round {
         match self {
             Self::Beacon | Self::Checkpoint | Self::Refill | Self::Wake | Self::Admit => ROUND_MS,
             Self::Canaries => CANARIES_MS,
+            Self::Forget => FORGET_MS,
+            Self::Sign => SIGN_MS,
+            Self::Censuses => CENSUSES_MS,
+        }
+    }
+
+    /// Whether it is done in such a run.
+    fn of(self, script: &Script) -> bool {
+        match self {
+            Self::Beacon | Self::Checkpoint | Self::Refill | Self::Wake | Self::Admit => true,
+            Self::Canaries => script.canaries,
+            Self::Forget | Self::Sign => script.tends,
+            Self::Censuses => script.takes_censuses(),
         }
     }
 }
@@ -237,6 +278,9 @@ impl World {
             plans: VERSIONS.iter().map(|version| Arc::new(plans(version))).collect(),
             version: 0,
             census: None,
+            listed: BTreeMap::new(),
+            counting: true,
+            tending: false,
             seen: None,
             coordinators: (0..COORDINATORS).map(|_| Err(time.now())).collect(),
             consumers: consumers.collect(),
@@ -248,6 +292,7 @@ impl World {
             requests: Vec::new(),
             answered: Vec::new(),
             asked: 0,
+            forgotten: Arc::default(),
             checker: Checker::new(script.allowed.clone()),
             ended: BTreeMap::new(),
             uuids: 0,
@@ -287,7 +332,8 @@ impl World {
         let budgets = self.script.allowed.as_ref().map_or_else(Budgets::none, Allowed::budgets);
         let always = self.script.sentinels();
         let always = always.map(|(resource, scope)| Sentinel { scope: scope.parse().unwrap(), resource });
-        let census = Rules { sentinels: always.collect(), ..Rules::default() };
+        let take = if self.script.takes_censuses() { vec![census::daily()] } else { Vec::new() };
+        let census = Rules { sentinels: always.collect(), take, ..Rules::default() };
         let policy = Policy { windows: None, budgets: Some(budgets), census, ..Policy::default() };
         let limits = Limits { look_again_ms: 5_000, ..Limits::default() };
         let options = sexton_ledger::Options { day: Day::Rehearsal { length_ms: DAY_MS }, limits, policy };

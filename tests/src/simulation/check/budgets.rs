@@ -105,10 +105,19 @@ impl Budgets {
         self.censuses.push(taken);
     }
 
+    /// The last census of this scope that was believed.
+    pub fn last_census(&self, scope: &str) -> Option<&Taken> {
+        self.censuses.iter().rev().find(|taken| taken.scope.as_str() == scope)
+    }
+
+    /// Whether it is known that this one was believed.
+    pub fn knows_census(&self, number: i64) -> bool {
+        self.censuses.iter().any(|taken| taken.census == number)
+    }
+
     /// How many the last census of this scope has counted; none if there is none.
     pub fn counted_last(&self, scope: &str) -> usize {
-        let last = self.censuses.iter().rev().find(|taken| taken.scope.as_str() == scope);
-        last.map_or(0, |last| last.counts.values().sum::<u64>() as usize)
+        self.last_census(scope).map_or(0, |last| last.counts.values().sum::<u64>() as usize)
     }
 
     /// This one asked for it.

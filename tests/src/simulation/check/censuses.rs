@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use sexton_model::belts::census::{Census, Taken};
 use sexton_model::{Kind, ResourceId, Timestamp};
 
-use super::{Violation, violated};
+use super::{DAY_MS, Violation, violated};
 use crate::simulation::platform::Machines;
 use crate::simulation::script::Script;
 
@@ -69,6 +69,53 @@ fn counted(
         *counts.entry(script.scope_of(vm).to_owned()).or_default() += 1;
     }
     Ok(counts)
+}
+
+/// One was believed that coordinators have taken without being asked, so nobody has seen all that it lists: of each scope it
+/// counts those that were there before and after it, and are `registered` as what they are, and none that was there at neither
+/// time.
+///
+/// # Errors
+/// If it is not the truth.
+pub fn believed_when_due(
+    script: &Script,
+    taken: &Taken,
+    (before, after): (&Machines, &Machines),
+    registered: &BTreeSet<ResourceId>,
+) -> Result<(), Violation> {
+    let about = |vm: &&ResourceId| vm.kind == taken.kind && within(script.scope_of(vm), taken.scope.as_str());
+    let all: BTreeSet<&ResourceId> = before.keys().chain(after.keys()).filter(about).collect();
+    let stayed = |vm: &ResourceId| {
+        let owner = before.get(vm);
+        owner.is_some() && owner == after.get(vm) && registered.contains(vm)
+    };
+    let mut expected: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
+    for vm in all {
+        let (least, most) = expected.entry(script.scope_of(vm)).or_default();
+        *least += u64::from(stayed(vm));
+        *most += 1;
+    }
+    for scope in taken.counts.keys().map(String::as_str).chain(expected.keys().copied()) {
+        let counted = taken.counts.get(scope).copied().unwrap_or_default();
+        let (least, most) = expected.get(scope).copied().unwrap_or_default();
+        if counted < least || counted > most {
+            let number = taken.census;
+            violated("census", format!("census {number} counts {counted} in {scope}, of {least} to {most}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// It was due: it was begun a day after the last one of its scope was believed.
+///
+/// # Errors
+/// If it was not.
+pub fn due(taken: &Taken, last: Option<&Taken>) -> Result<(), Violation> {
+    let early = last.filter(|last| taken.taken_at.ms_since(last.accepted_at) < DAY_MS);
+    early.map_or(Ok(()), |last| {
+        let (at, before) = (taken.taken_at, last.accepted_at);
+        violated("census", format!("census {} was begun at {at}, and the last is of {before}", taken.census))
+    })
 }
 
 /// Whose population is asked for.
@@ -158,6 +205,31 @@ mod tests {
             told: false,
             told_everywhere: false,
         }
+    }
+
+    #[test]
+    fn what_nobody_has_asked_for_is_counted_rightly_and_once_a_day() {
+        let script = Script { machines: 3, kinds: 1, scopes: 1, allowed: None, ..Script::of(1) };
+        let all: Vec<ResourceId> = script.all().collect();
+        let machines = |some: &[ResourceId]| -> Machines {
+            some.iter().map(|vm| (vm.clone(), format!("of {vm}"))).collect()
+        };
+        let (before, after) = (machines(&all), machines(&all[..2]));
+        let scope = script.scope_of(&all[0]);
+        let counts = |many: u64, registered: &[ResourceId]| {
+            let registered = registered.iter().cloned().collect();
+            let taken = taken("tenants", 0, &[(scope, many)]);
+            believed_when_due(&script, &taken, (&before, &after), &registered).is_ok()
+        };
+        // One is gone at the end, and may have been seen.
+        assert_eq!([1, 2, 3, 4].map(|many| counts(many, &all)), [false, true, true, false]);
+        assert!(counts(1, &all[..1]), "what nobody has registered is not counted");
+
+        let first = taken("tenants", 0, &[]);
+        let at = |ms: i64| taken("tenants", ms * 1000, &[]);
+        let day_ms = i64::try_from(DAY_MS).unwrap();
+        assert!(due(&first, None).is_ok() && due(&at(day_ms), Some(&first)).is_ok());
+        assert!(due(&at(day_ms - 1), Some(&first)).is_err());
     }
 
     #[test]

@@ -38,6 +38,8 @@ impl World {
             one.thaws_at = one.thaws_at.map(|_| now);
             one.frozen.deafen(now);
         }
+        // Whether fewer are meant nobody says any more, and one that lists fewer pauses its scope.
+        self.stop_counting();
         self.down = self.down.map(|(since, _)| (since, now));
         self.set_clocks_right();
         self.truth().locked.clear();
@@ -142,6 +144,8 @@ impl World {
             let Some(next) = page.next else { break };
             after = Some(next);
         }
+        self.sign_all(&ledger).await?;
+        self.forget_all(&ledger).await?;
         self.compare().await
     }
 }

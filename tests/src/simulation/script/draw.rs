@@ -17,6 +17,9 @@ const DAYS_DOWN: (u64, u64) = (2, 11);
 const MOMENTS: u32 = 9;
 /// An approval has more of them: its members are looked at again behind the commit, and some of them begin.
 const MOMENTS_OF_APPROVALS: u32 = 14;
+/// In one of so many runs coordinators do what has no haste, too: whether they do is no matter of the dice, so that all others are as
+/// they would be without.
+const TENDS: u64 = 4;
 /// A clock gains or loses so many millionths, at most.
 const DRIFTS: i64 = 10_000;
 
@@ -44,6 +47,7 @@ impl Script {
             allowed,
             patience: rng.random_range(0..3),
             canaries: rng.random_range(0..3) == 0,
+            tends: seed % TENDS == 2,
             weather: weather(&mut rng),
             items: Vec::new(),
         };

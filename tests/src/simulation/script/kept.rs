@@ -14,6 +14,7 @@ pub struct Kept {
     kinds: usize,
     scopes: usize,
     canaries: bool,
+    tends: bool,
     budgets: bool,
     /// Of budgets that they are by percent, too.
     percent: bool,
@@ -35,6 +36,7 @@ impl Kept {
             kinds: script.kinds,
             scopes: script.scopes,
             canaries: script.canaries,
+            tends: script.tends,
             budgets: script.allowed.is_some(),
             percent: script.counts(),
             weather: bad.map(|(place, _)| place).collect(),
@@ -66,6 +68,7 @@ impl Kept {
             allowed,
             patience: whole.patience,
             canaries: whole.canaries && self.canaries,
+            tends: whole.tends && self.tends,
             weather,
             items,
         }
@@ -85,9 +88,9 @@ impl Script {
 
 impl fmt::Display for Kept {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { items, machines, kinds, scopes, canaries, budgets, percent, weather } = self;
+        let Self { items, machines, kinds, scopes, canaries, tends, budgets, percent, weather } = self;
         let numbers = |all: &[usize]| all.iter().map(usize::to_string).collect::<Vec<_>>().join(".");
-        let with = [("canaries", canaries), ("budgets", budgets), ("percent", percent)];
+        let with = [("canaries", canaries), ("tends", tends), ("budgets", budgets), ("percent", percent)];
         let with: Vec<&str> = with.into_iter().filter(|(_, is)| **is).map(|(word, _)| word).collect();
         write!(f, "items={},machines={machines},kinds={kinds},scopes={scopes}", numbers(items))?;
         write!(f, ",with={},weather={}", with.join("."), numbers(weather))
@@ -98,9 +101,10 @@ impl FromStr for Kept {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (canaries, budgets, percent) = (false, false, false);
+        let (canaries, tends, budgets, percent) = (false, false, false, false);
         let (items, weather) = (Vec::new(), Vec::new());
-        let mut kept = Self { items, machines: 1, kinds: 1, scopes: 1, canaries, budgets, percent, weather };
+        let (machines, kinds, scopes) = (1, 1, 1);
+        let mut kept = Self { items, machines, kinds, scopes, canaries, tends, budgets, percent, weather };
         for part in text.split(',') {
             let (key, value) = part.split_once('=').ok_or_else(|| format!("{part:?}: expected KEY=VALUE"))?;
             match key {
@@ -113,9 +117,13 @@ impl FromStr for Kept {
                     for word in listed(value) {
                         match word {
                             "canaries" => kept.canaries = true,
+                            "tends" => kept.tends = true,
                             "budgets" => kept.budgets = true,
                             "percent" => kept.percent = true,
-                            _ => return Err(format!("{word:?}: expected canaries, budgets or percent")),
+                            _ => {
+                                let words = "canaries, tends, budgets or percent";
+                                return Err(format!("{word:?}: expected {words}"));
+                            }
                         }
                     }
                 }
@@ -188,7 +196,7 @@ mod tests {
         for (text, part) in [
             ("items", "KEY=VALUE"),
             ("items=1.x", "a number"),
-            ("with=rain", "canaries, budgets or percent"),
+            ("with=rain", "canaries, tends, budgets or percent"),
             ("colour=1", "items, machines"),
         ] {
             let error = text.parse::<Kept>().unwrap_err();

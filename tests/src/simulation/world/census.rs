@@ -1,8 +1,14 @@
-//! A census that a coordinator takes, as a person has asked for it: looks at what has come, and what came in the end.
+//! Censuses: one that a coordinator takes as a person has asked for it, by looks at what has come, and what came in the end; and
+//! those that coordinators take without being asked, of which is seen what was listed, and what was believed.
+use std::collections::BTreeSet;
+
 use sexton_coordinator::taken::{Taking, Wanted};
-use sexton_ledger::{Ledger as _, NotDone};
+use sexton_ledger::sqlite::SqliteLedger;
+use sexton_ledger::{Censuses as _, Ledger as _, Listings as _, NotDone};
 use sexton_model::belts::census::assembled::Meant;
-use sexton_model::belts::census::{Census, NotBelieved};
+use sexton_model::belts::census::daily::{EVERY_HOURS, Take};
+use sexton_model::belts::census::{Census, NotBelieved, Taken};
+use sexton_model::resource::Presence;
 use sexton_model::{ResourceId, Timestamp};
 
 use super::{World, held};
@@ -21,6 +27,19 @@ const ALL: &str = "tenants";
 pub const BELIEVED: &str = "census believed";
 /// One that was not, or that there is none.
 pub const REFUSED: &str = "census refused";
+
+/// One that nobody has asked for was believed.
+pub const BELIEVED_WHEN_DUE: &str = "due census believed";
+
+/// What coordinators take without being asked: of everything, once a day.
+pub(super) fn daily() -> Take {
+    Take {
+        kind: KINDS[0].parse().unwrap(),
+        scope: ALL.parse().unwrap(),
+        every_hours: EVERY_HOURS,
+        within_secs: WITHIN_MS / 1000,
+    }
+}
 
 /// One that is being taken.
 pub(super) struct BeingTaken {
@@ -110,6 +129,42 @@ impl World {
         // The same as above.
         let pauses = ledger.pauses().await.unwrap();
         self.checker.pauses.stand(&pauses, self.time.now());
+        Ok(())
+    }
+
+    /// What was listed since the last look, and what was believed of that which nobody has asked for.
+    ///
+    /// # Errors
+    /// If it is not the truth, or was not due.
+    pub(super) async fn look_at_those_due(&mut self, ledger: &SqliteLedger) -> Result<(), Violation> {
+        for listing in ledger.listings().await.unwrap() {
+            let key = (listing.begun_at, listing.scope.to_string());
+            self.listed.entry(key).or_insert_with(|| held(&self.truth).machines());
+        }
+        let Some(budgets) = &self.checker.budgets else { return Ok(()) };
+        let all = ledger.censuses().await.unwrap();
+        let new: Vec<Taken> = all.into_iter().filter(|taken| !budgets.knows_census(taken.census)).collect();
+        for taken in new {
+            self.dice.count(BELIEVED_WHEN_DUE);
+            self.say(format!("a census of {} that was due is believed: {:?}", taken.scope, taken.counts));
+            let key = (taken.taken_at, taken.scope.to_string());
+            let after = held(&self.truth).machines();
+            let before = self.listed.get(&key).cloned().unwrap_or_else(|| after.clone());
+            let mut registered = BTreeSet::new();
+            for (vm, uuid) in &after {
+                let view = ledger.resource(vm).await.unwrap();
+                let view = view.filter(|view| view.presence == Presence::Registered);
+                let own = view.is_some_and(|view| view.resource.identity.get("uuid") == Some(uuid.as_str()));
+                if own {
+                    registered.insert(vm.clone());
+                }
+            }
+            censuses::believed_when_due(&self.script, &taken, (&before, &after), &registered)?;
+            if let Some(budgets) = &mut self.checker.budgets {
+                censuses::due(&taken, budgets.last_census(taken.scope.as_str()))?;
+                budgets.census(taken);
+            }
+        }
         Ok(())
     }
 

@@ -4,10 +4,12 @@ use std::sync::atomic::Ordering;
 use sexton_ledger::sqlite::SqliteLedger;
 use sexton_ledger::{Canaries as _, Ledger as _};
 
-use super::{World, held};
+use super::{Round, World, held};
 use crate::simulation::HUNG;
 use crate::simulation::check::{Violation, addresses};
 
+/// What was signed is looked at each so many steps.
+const SIGNED_EVERY: u64 = 64;
 /// While nothing speaks for it that a canary was accepted, they are looked at each so many steps.
 const CANARIES_EVERY: u64 = 64;
 
@@ -26,6 +28,7 @@ impl World {
         if let Some(what) = held(&self.hung).clone() {
             return Err(Violation { invariant: HUNG, what });
         }
+        self.nothing_is_forgotten()?;
         self.look_at_calls().await?;
         let acts = std::mem::take(&mut held(&self.truth).acts);
         for act in acts {
@@ -61,6 +64,15 @@ impl World {
             if self.checker.canaries.doubtful() || self.step.is_multiple_of(CANARIES_EVERY) {
                 self.look_at_canaries(&ledger).await?;
             }
+            if self.script.tends && self.step.is_multiple_of(SIGNED_EVERY) {
+                self.look_at_signed(&ledger).await?;
+            }
+        }
+        // Nobody else begins a listing because it is due, has one judged, or pauses by what came of it.
+        let tended = committed && self.tending;
+        self.tending = self.coordinators.iter().flatten().any(|one| one.is_at(Round::Censuses));
+        if tended {
+            self.look_at_those_due(&ledger).await?;
         }
         for id in decided {
             let Some(view) = ledger.deletion(id).await.unwrap() else { continue };
@@ -70,7 +82,7 @@ impl World {
                 self.say(words);
             }
         }
-        if committed && self.pause_was_asked_for() {
+        if tended || (committed && self.pause_was_asked_for()) {
             let pauses = ledger.pauses().await.unwrap();
             self.checker.pauses.stand(&pauses, self.time.now());
         }

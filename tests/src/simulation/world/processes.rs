@@ -1,4 +1,5 @@
 //! Processes begin, die, and go on.
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -36,13 +37,21 @@ impl World {
         let asked = vec![canaries::resource()];
         let canaries = Canaries::new(self.plans[0].clone(), asked, ANSWERED_WITHIN_MS);
         let engine = engine.with_canaries(self.script.canaries.then_some(canaries));
+        let lists = self.script.takes_censuses().then(|| self.plans[0].clone());
+        let engine = engine.with_censuses(lists);
+        let engine = engine.signing(self.script.tends.then(|| self.attester(number)));
         let mut inboxes = Vec::new();
         for queue in &INBOXES {
             inboxes.push(self.bus.consume(queue, 64).await.unwrap());
         }
         let now = self.time.now();
-        let rounds = ROUNDS.into_iter().filter(|round| self.script.canaries || *round != Round::Canaries);
-        let rounds = rounds.map(|round| (round, now)).collect();
+        let rounds = ROUNDS.into_iter().filter(|round| round.of(&self.script));
+        let rounds = rounds.filter(|round| self.counting || *round != Round::Censuses);
+        let mut rounds: BTreeMap<Round, Timestamp> = rounds.map(|round| (round, now)).collect();
+        // Consumers that are started with it have to hear a beacon before.
+        if let Some(at) = rounds.get_mut(&Round::Censuses) {
+            *at = now.plus_ms(Round::Censuses.every_ms());
+        }
         self.coordinators[number] =
             Ok(Coordinator { engine: Arc::new(engine), inboxes, rounds, handlers: Vec::new() });
     }
@@ -51,6 +60,14 @@ impl World {
     pub(in crate::simulation) async fn start_all_coordinators(&mut self) {
         for number in 0..COORDINATORS {
             self.start_coordinator(number).await;
+        }
+    }
+
+    /// From now on coordinators take no census that nobody asks for.
+    pub(in crate::simulation) fn stop_counting(&mut self) {
+        self.counting = false;
+        for one in self.coordinators.iter_mut().flatten() {
+            one.rounds.remove(&Round::Censuses);
         }
     }
 

@@ -2,12 +2,13 @@
 //! handle of the job table, and the answer is kept. The process may die between any two of these, and at every moment at which a
 //! handler of a coordinator could be stopped, or stall there until it is taken for dead; whoever is not answered asks again under the
 //! same key.
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use sexton_coordinator::Engine;
 use sexton_ledger::sqlite::SqliteLedger;
 use sexton_ledger::{
-    Approval, BatchView, DeletionView, Held, Intent, Ledger, LedgerError, NewDeletion, NotDone,
+    Approval, BatchView, DeletionView, Held, Intent, Keys as _, Ledger, LedgerError, NewDeletion, NotDone,
 };
 use sexton_model::audit::What;
 use sexton_model::belts::PauseSelector;
@@ -20,13 +21,15 @@ use crate::simulation::check::budgets::Seen;
 use crate::simulation::check::{Made, Violation};
 use crate::simulation::gates::APPROVES;
 use crate::simulation::script::{Fate, Happening, Person, Wish};
-use crate::simulation::tally::{ASKED_AGAIN, DIED_MIDWAY, NOTED, OVERTAKEN, TOO_LATE};
+use crate::simulation::tally::{ASKED_AGAIN, DIED_MIDWAY, FORGOTTEN, NOTED, OVERTAKEN, TOO_LATE};
 use crate::simulation::weather::Dice;
 
 /// Whoever was not answered asks again after so many milliseconds.
 const AGAIN_MS: u64 = 10_000;
 /// A process that died is started again within so many milliseconds.
 const DOWN_MS: usize = 8_000;
+/// Longer than a key is kept, in milliseconds.
+const LONG_AFTER_MS: i64 = 8 * 24 * 3_600_000;
 /// What is answered when it is done.
 const DONE: u16 = 200;
 /// And when it is refused.
@@ -233,6 +236,47 @@ impl World {
         Ok(())
     }
 
+    /// Whoever was not answered may ask again for a week, which is longer than any run.
+    ///
+    /// # Errors
+    /// If a key was forgotten.
+    pub(super) fn nothing_is_forgotten(&self) -> Result<(), Violation> {
+        match self.forgotten.load(Ordering::SeqCst) {
+            0 => Ok(()),
+            many => {
+                let what =
+                    format!("{many} keys of requests were forgotten, and whoever asks again needs them");
+                Err(Violation { invariant: "once", what })
+            }
+        }
+    }
+
+    /// Everything is over, and it is long after it by the job table's clock: all keys are forgotten.
+    ///
+    /// # Errors
+    /// If some are left, or were missing.
+    pub(in crate::simulation) async fn forget_all(&self, ledger: &SqliteLedger) -> Result<(), Violation> {
+        if !self.script.tends {
+            return Ok(());
+        }
+        self.store.set_ahead(LONG_AFTER_MS);
+        let gone = ledger.forget_keys().await.unwrap();
+        let left = ledger.forget_keys().await.unwrap();
+        // What was asked for before the job table was put back may be in none any more.
+        let there =
+            self.answered.iter().filter(|request| self.checker.epoch.1 < request.since).count() as u64;
+        if left > 0 || gone < there || gone > self.answered.len() as u64 {
+            let all = self.answered.len();
+            let what =
+                format!("of {all} keys, {there} of which must be there, {gone} are forgotten, then {left}");
+            return Err(Violation { invariant: "once", what });
+        }
+        if gone > 0 {
+            self.dice.count(FORGOTTEN);
+        }
+        Ok(())
+    }
+
     /// What is answered as done was done once, and what is refused was not.
     async fn once(&self, ledger: &SqliteLedger, request: &Request) -> Result<(), Violation> {
         let times = self.times_done(ledger, request).await;
@@ -301,6 +345,14 @@ impl World {
     pub(super) fn pause_was_asked_for(&self) -> bool {
         self.requests.iter().chain(&self.answered).any(|request| matches!(request.body, Body::Pause(_)))
     }
+}
+
+/// A coordinator forgets what is old, of surveys and keys of requests; how many of these is added.
+pub(super) async fn forget(engine: &Engine, forgotten: &AtomicU64) -> Result<(), LedgerError> {
+    engine.ledger.forget_surveys().await?;
+    let gone = engine.ledger.forget_keys().await?;
+    forgotten.fetch_add(gone, Ordering::SeqCst);
+    Ok(())
 }
 
 /// One attempt. Whether it was done, if it is answered.

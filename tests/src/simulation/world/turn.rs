@@ -10,7 +10,9 @@ use sexton_protocol::Holder;
 use sexton_scheduler::{Looks, Scheduler};
 use tokio::task::JoinHandle;
 
-use super::{COORDINATORS, INBOXES, ROUND_MS, Round, SCHEDULER, World, held};
+use super::requests::forget;
+use super::signed::sign;
+use super::{COORDINATORS, Coordinator, INBOXES, ROUND_MS, Round, SCHEDULER, World, held};
 use crate::simulation::bus::about;
 use crate::simulation::check::Violation;
 use crate::simulation::gates::{HANDLER, Handler};
@@ -111,7 +113,18 @@ impl Round {
             Self::Wake => "wake",
             Self::Admit => "admit",
             Self::Canaries => "tend canaries",
+            Self::Forget => "forget",
+            Self::Sign => "sign",
+            Self::Censuses => "tend censuses",
         }
+    }
+}
+
+impl Coordinator {
+    /// Whether it is in the midst of this.
+    pub(super) fn is_at(&self, round: Round) -> bool {
+        let mut at = self.handlers.iter().filter(|(handler, ..)| handler.doing == round.word());
+        at.any(|(_, done, _)| !done.load(Ordering::SeqCst))
     }
 }
 
@@ -206,7 +219,8 @@ impl World {
             choices.extend(
                 one.rounds
                     .iter()
-                    .filter(|(_, at)| **at <= now)
+                    // Of one coordinator nobody signs beside another, who has its file locked.
+                    .filter(|(round, at)| **at <= now && !(**round == Round::Sign && one.is_at(Round::Sign)))
                     .map(|(round, _)| Choice::Round(number, *round)),
             );
         }
@@ -297,9 +311,10 @@ impl World {
             Choice::Round(number, round) => {
                 let handler = self.next_handler(number, round.word());
                 let again_at = self.time.now().plus_ms(round.every_ms());
+                self.tending |= round == Round::Censuses;
                 let Ok(one) = &mut self.coordinators[number] else { return Ok(()) };
                 one.rounds.insert(round, again_at);
-                let engine = one.engine.clone();
+                let (engine, forgotten) = (one.engine.clone(), self.forgotten.clone());
                 let work = async move {
                     match round {
                         Round::Beacon => engine.beacon().await,
@@ -308,6 +323,9 @@ impl World {
                         Round::Wake => engine.wake().await.map(drop),
                         Round::Admit => engine.admit_what_waits().await,
                         Round::Canaries => engine.tend_canaries().await,
+                        Round::Forget => forget(&engine, &forgotten).await,
+                        Round::Sign => sign(&engine).await,
+                        Round::Censuses => engine.tend_censuses().await,
                     }
                 };
                 self.handle(number, handler, work);

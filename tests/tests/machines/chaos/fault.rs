@@ -49,8 +49,9 @@ pub enum Fault {
     AnswersLost(Server),
     /// Every queue is emptied; and if none held anything, once more of what was handed out.
     Purged,
-    /// Orders and outcomes do not fit into their queues.
-    QueuesFull,
+    /// Orders and outcomes do not fit into their queues, and these processes, all of one consumer, are killed and started again at
+    /// the end: a queue is full only while nobody takes from it.
+    QueuesFull(Vec<String>),
     /// A consumer gets forged orders.
     Flooded,
     /// One consumer reaches nobody.
@@ -61,15 +62,17 @@ pub enum Fault {
 
 impl Fault {
     /// What no other fault touches meanwhile.
-    pub fn touches(&self) -> &str {
+    pub fn touches(&self) -> Vec<&str> {
+        let broker = Server::Broker.word();
         match self {
-            Self::Killed(service) | Self::Stopped(service) => service,
-            Self::CutOff => network::SERVICE,
-            Self::BrokerKilled | Self::LeaderKilled | Self::Purged | Self::QueuesFull | Self::Flooded => {
-                "broker"
+            Self::Killed(service) | Self::Stopped(service) => vec![service.as_str()],
+            Self::CutOff => vec![network::SERVICE],
+            Self::BrokerKilled | Self::LeaderKilled | Self::Purged | Self::Flooded => vec![broker],
+            Self::QueuesFull(consumer) => {
+                consumer.iter().map(String::as_str).chain(std::iter::once(broker)).collect()
             }
-            Self::DatabaseKilled | Self::PutBack => "database",
-            Self::Cut(server) | Self::Stalled(server) | Self::AnswersLost(server) => server.word(),
+            Self::DatabaseKilled | Self::PutBack => vec![Server::Database.word()],
+            Self::Cut(server) | Self::Stalled(server) | Self::AnswersLost(server) => vec![server.word()],
         }
     }
 
@@ -90,7 +93,7 @@ impl Fault {
             Self::Stalled(what) => format!("connections to the {} stalled", what.word()),
             Self::AnswersLost(what) => format!("answers of the {} lost", what.word()),
             Self::Purged => "all queues purged".into(),
-            Self::QueuesFull => "queues full".into(),
+            Self::QueuesFull(_) => "queues full, and all processes of a consumer killed".into(),
             Self::Flooded => "forged orders".into(),
             Self::CutOff => "consumer cut off by the network".into(),
             Self::PutBack => "database put back to an older copy".into(),
@@ -111,7 +114,9 @@ impl Fault {
             // Seldom asked: an answer should be lost in that time.
             (Self::AnswersLost(Server::Kea | Server::Hooks), true) => 3_000..8_000,
             (Self::AnswersLost(Server::Kea | Server::Hooks), false) => 5_000..20_000,
-            (Self::AnswersLost(Server::Broker | Server::Database) | Self::QueuesFull, _) => 1_000..6_000,
+            (Self::AnswersLost(Server::Broker | Server::Database), _) => 1_000..6_000,
+            // Several orders should come for who is dead.
+            (Self::QueuesFull(_), _) => 3_000..8_000,
             (Self::Cut(_) | Self::Purged | Self::Flooded, _) => 0..1,
             (Self::PutBack, _) => 10_000..25_000,
         };
@@ -126,7 +131,7 @@ impl Fault {
         match self {
             Self::AnswersLost(server) => Some(proxy(site, *server).lost()),
             Self::Stalled(server) => Some(proxy(site, *server).kept()),
-            Self::QueuesFull => Some(site.refused()),
+            Self::QueuesFull(_) => Some(site.refused()),
             Self::CutOff => Some(site.network.as_ref().unwrap().unheard()),
             Self::Killed(_)
             | Self::Stopped(_)
@@ -161,7 +166,10 @@ impl Fault {
                 site.notes.say(format!("{purged} messages are gone"));
                 return purged > 0;
             }
-            Self::QueuesFull => {
+            Self::QueuesFull(consumer) => {
+                for service in consumer {
+                    site.services.keep_down(service);
+                }
                 if !site.broker.narrow() {
                     // It may have heard it all the same: so this is to be ended.
                     site.notes.say("whether the broker takes a policy is not known");
@@ -180,12 +188,7 @@ impl Fault {
     /// Whether it has ended: a broker may not answer who is to mend it.
     pub fn end(&self, site: &mut Site<'_>) -> bool {
         match self {
-            Self::Killed(service) => {
-                if service == network::SERVICE {
-                    site.ground.take_dead_locks_away();
-                }
-                site.services.start(service);
-            }
+            Self::Killed(service) => start_again(site, service),
             Self::Stopped(service) => {
                 site.services.signal(service, "CONT");
             }
@@ -195,13 +198,29 @@ impl Fault {
             Self::Stalled(server) | Self::AnswersLost(server) => {
                 proxy(site, *server).let_pass(Passes::Everything);
             }
-            Self::QueuesFull => return site.broker.widen(),
+            Self::QueuesFull(consumer) => {
+                for service in consumer {
+                    // Once, however often the broker has to be asked.
+                    if site.services.is_killed(service) {
+                        start_again(site, service);
+                    }
+                }
+                return site.broker.widen();
+            }
             Self::CutOff => site.network.as_ref().unwrap().mend(),
             Self::PutBack => site.store.put_back(&site.services, site.notes),
             Self::Cut(_) | Self::Purged | Self::Flooded => {}
         }
         true
     }
+}
+
+/// One that was killed.
+fn start_again(site: &mut Site<'_>, service: &str) {
+    if service == network::SERVICE {
+        site.ground.take_dead_locks_away();
+    }
+    site.services.start(service);
 }
 
 /// How many messages are gone; nothing if the broker does not answer.

@@ -24,8 +24,8 @@ const FAULTS: &str = "Faults";
 const IN_VAIN: &str = "Faults that came to nothing";
 /// What makes a fault count, and what nobody sees.
 const COUNTED: &str = "A fault counts if something came of it: somebody was killed or stopped, connections were cut or \
-    had to wait, answers were lost, messages were purged or forged, a full queue refused one, or who was cut off said something \
-    that nobody heard. Whether a process would have done anything while it was stopped or dead is not seen.";
+    had to wait, answers were lost, messages were purged or forged, a full queue refused one (so that one stays full, all processes \
+    of one consumer are dead as long), or who was cut off said something that nobody heard. Whether a process would have done anything while it was stopped or dead is not seen.";
 /// The table of answers.
 const ANSWERS: &str = "Answers that were lost";
 /// The table of machines.

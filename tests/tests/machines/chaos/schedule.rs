@@ -86,7 +86,19 @@ impl Breakable {
         faults.extend(self.services.iter().cloned().map(Fault::Stopped));
         faults.extend(self.servers());
         faults.extend(SERVERS.map(Fault::Stalled));
+        faults.extend(self.consumers().into_iter().map(Fault::QueuesFull));
         faults
+    }
+
+    /// The processes of each consumer.
+    fn consumers(&self) -> Vec<Vec<String>> {
+        let mut consumers: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+        // Of all services they alone are called after an instance.
+        for service in self.services.iter().filter(|service| service.contains('.')) {
+            let instance = service.split_once('+').map_or(service.as_str(), |(instance, _)| instance);
+            consumers.entry(instance).or_default().push(service.clone());
+        }
+        consumers.into_values().collect()
     }
 
     /// Each sort once. Of what is there several times, one.
@@ -105,18 +117,13 @@ impl Breakable {
         faults.extend(coordinators.choose(random).cloned().map(Fault::Stopped));
         faults.extend(self.servers());
         faults.extend(SERVERS.choose(random).copied().map(Fault::Stalled));
+        faults.extend(self.consumers().choose(random).cloned().map(Fault::QueuesFull));
         faults
     }
 
     /// What is there once.
     fn servers(&self) -> Vec<Fault> {
-        let mut faults = vec![
-            Fault::BrokerKilled,
-            Fault::DatabaseKilled,
-            Fault::Purged,
-            Fault::QueuesFull,
-            Fault::Flooded,
-        ];
+        let mut faults = vec![Fault::BrokerKilled, Fault::DatabaseKilled, Fault::Purged, Fault::Flooded];
         if self.cluster {
             faults.push(Fault::LeaderKilled);
         }
@@ -143,6 +150,7 @@ impl Breakable {
             _ => {
                 let mut rest = self.servers();
                 rest.extend(SERVERS.map(Fault::Stalled));
+                rest.extend(self.consumers().choose(random).cloned().map(Fault::QueuesFull));
                 rest.choose(random).unwrap().clone()
             }
         }
@@ -288,7 +296,8 @@ fn mend(
 
 /// The next one that touches nothing that is broken already.
 fn take(planned: &mut Vec<Planned>, broken: &[Broken]) -> Option<Planned> {
-    let whole = |next: &Planned| broken.iter().all(|one| one.planned.fault.touches() != next.fault.touches());
+    let touched: BTreeSet<&str> = broken.iter().flat_map(|one| one.planned.fault.touches()).collect();
+    let whole = |next: &Planned| next.fault.touches().iter().all(|what| !touched.contains(what));
     let at = planned.iter().rposition(whole)?;
     Some(planned.remove(at))
 }
@@ -322,6 +331,27 @@ fn a_long_run_draws_each_sort_of_fault() {
         assert_eq!(drawn.iter().map(Fault::sort).collect::<BTreeSet<_>>(), breakable.sorts(), "{seed}");
         assert_eq!(drawn.iter().filter(|fault| **fault == Fault::PutBack).count(), 2);
     }
+}
+
+#[test]
+fn a_queue_that_is_full_has_nobody_who_takes_from_it() {
+    let breakable = Breakable::in_a_long_run();
+    let both = ["hypervisor.main", "hypervisor.main+2"].map(str::to_owned);
+    let consumers = breakable.consumers();
+    assert_eq!(consumers.len(), INSTANCES.len(), "{consumers:?}");
+    assert_eq!(consumers.iter().filter(|one| one.contains(&both[0])).collect::<Vec<_>>(), [&both]);
+    let drawn = breakable.one_of_each(&mut StdRng::seed_from_u64(1));
+    assert_eq!(drawn.iter().filter(|fault| matches!(fault, Fault::QueuesFull(_))).count(), 1, "{drawn:?}");
+
+    // Of either of its processes nothing else breaks meanwhile, nor of the broker.
+    let full = Fault::QueuesFull(both.to_vec());
+    let broken = [Broken { planned: Planned::new(full.clone()), until: Instant::now(), before: None }];
+    let [first, second] = both;
+    let waits = [Fault::Killed(first), Fault::Stopped(second), Fault::Purged];
+    let mut planned: Vec<Planned> = waits.into_iter().map(Planned::new).collect();
+    assert_eq!(take(&mut planned, &broken), None);
+    planned.push(Planned::new(Fault::Killed("dns.main".into())));
+    assert_eq!(take(&mut planned, &broken), Some(Planned::new(Fault::Killed("dns.main".into()))));
 }
 
 #[test]

@@ -46,6 +46,17 @@ impl<'a> Services<'a> {
         lives
     }
 
+    /// The same, and nobody starts it before [`Self::start`], also if it has just ended.
+    pub fn keep_down(&mut self, service: &str) {
+        self.kill(service);
+        self.killed.insert(service.to_owned());
+    }
+
+    /// Whether it was killed, and not started since.
+    pub fn is_killed(&self, service: &str) -> bool {
+        self.killed.contains(service)
+    }
+
     pub fn start(&mut self, service: &str) {
         let prefix = self.prefixes.get(service).map_or("", String::as_str);
         self.installation.start_again(service, prefix);
