@@ -151,6 +151,7 @@ mod tests {
             more: false,
             missing: 0,
             missing_named: BTreeSet::new(),
+            missing_marked: Vec::new(),
             newly_missing: 0,
             unknown: 0,
             unknown_named: BTreeSet::new(),
