@@ -2,8 +2,10 @@
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 
 use anyhow::Context as _;
-use sexton_api::{CeilingQuery, CeilingRequest, CeilingTo, Client, ResumeQuery, StoppedDetails};
+use sexton_api::{CeilingQuery, CeilingRequest, CeilingTo, Client, ResumeQuery, StoppedDetails, StoppedInfo};
 use sexton_model::Scope;
+use sexton_model::belts::budget::{Group, stopped_by};
+use sexton_model::belts::ceiling::Ceilings;
 
 use crate::arguments::Format;
 use crate::output::{counted, warn, write};
@@ -21,7 +23,7 @@ pub struct Asked {
 }
 
 /// Show what would go on, and unless that is all that is wanted, lift the pause: at once if nothing would, else once
-/// somebody has said that it is meant.
+/// somebody has said that it is meant. And say what else holds of it then.
 ///
 /// # Errors
 /// If nobody says that it is meant, or the coordinator refuses or cannot be asked.
@@ -37,7 +39,34 @@ pub async fn resume(client: &Client, format: Format, pause: i64, asked: Asked) -
         &format!("pause {pause} was not lifted"),
     )?;
     let answer = client.resume(pause, ResumeQuery { digest }).await?;
-    write(format, &answer, |_| format!("pause {pause} is lifted; what it stopped goes on"))
+    let still = match format {
+        // It is lifted, whatever comes of looking.
+        Format::Table => still_held(client, &stopped)
+            .await
+            .unwrap_or_else(|error| vec![format!("what else holds of it could not be looked at: {error:#}")]),
+        Format::Json => Vec::new(),
+    };
+    write(format, &answer, |_| {
+        let lifted = format!("pause {pause} is lifted; of what it stopped, what nothing else holds goes on");
+        [vec![lifted], still].concat().join("\n")
+    })
+}
+
+/// What a pause has stopped and something else holds, now that it is lifted: other pauses, ceilings, and budgets. A line for each
+/// scope, kind and stage. What each record waits for beside that (a hold, working hours) its coordinator finds when it looks.
+async fn still_held(client: &Client, stopped: &StoppedDetails) -> anyhow::Result<Vec<String>> {
+    if stopped.groups.is_empty() {
+        return Ok(Vec::new());
+    }
+    let pauses = client.pauses().await?;
+    let ceilings: Ceilings = client.ceilings().await?.into_iter().collect();
+    let line = |one: &StoppedInfo| {
+        let batch = one.batch.as_ref().map(|why| format!("held as a batch: {why}"));
+        let why: Vec<String> = stopped_by(&one.group, &pauses, &ceilings).into_iter().chain(batch).collect();
+        let Group { scope, kind, stage } = &one.group;
+        (!why.is_empty()).then(|| format!("STILL HELD  {kind} in {scope} before {stage}: {}", why.join("; ")))
+    };
+    Ok(stopped.groups.iter().filter_map(line).collect())
 }
 
 /// Show what would go on under another ceiling, and unless that is all that is wanted, set it: at once if nothing would, else

@@ -2,7 +2,7 @@
 use std::process::ExitCode;
 
 use sexton_api::{AccessEvent, AccessEvents, AccessQuery, Client, Issued, Page, TokenQuery, TokenRequest};
-use sexton_model::access::{DAY_S, Refusal, Token};
+use sexton_model::access::{CountedRefusals, DAY_S, Refusal, Token};
 
 use crate::arguments::{Format, TokenCommand};
 use crate::output::{moment, short, table, write};
@@ -114,10 +114,46 @@ fn told(event: &AccessEvent) -> String {
         return format!("{}: {} in {}", token.name, token.role, short(&token.extent.to_string(), CELL));
     }
     match serde_json::from_value::<Refusal>(event.body.clone()) {
-        Ok(Refusal { request, why, status, more }) => {
-            let more = if more > 0 { format!(" (and {more} more within a minute)") } else { String::new() };
+        Ok(Refusal { request, why, status, more, counted }) => {
+            let more = match more {
+                0 => String::new(),
+                more => format!(" (and {more} more within a minute{})", which(counted)),
+            };
             format!("{status} {}: {}{more}", short(&request, CELL), short(&why, CELL))
         }
         Err(_) => event.body.to_string(),
+    }
+}
+
+/// Most requests that are named of those that were only counted: what changes something before what only looks.
+const NAMED_MAX: usize = 20;
+
+/// What was refused so often, if it was not the same each time.
+fn which(mut counted: Vec<CountedRefusals>) -> String {
+    if counted.len() < 2 {
+        return String::new();
+    }
+    counted.sort_by_key(|one| one.request.starts_with("GET "));
+    let more = counted.len().saturating_sub(NAMED_MAX);
+    let one = |one: &CountedRefusals| format!("{} of {} ({})", one.count, one.request, one.status);
+    let named: Vec<String> = counted.iter().take(NAMED_MAX).map(one).collect();
+    let rest = if more > 0 { format!(", and {more} other requests: -o json has all") } else { String::new() };
+    format!("; in all {}{rest}", named.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_only_counted_is_named_what_changes_something_first() {
+        let of = |request: &str, count| CountedRefusals { request: request.to_owned(), status: 403, count };
+        assert_eq!(which(vec![of("GET /v1/tokens", 3)]), "", "it is what the event names");
+        assert_eq!(
+            which(vec![of("GET /v1/tokens", 3), of("POST /v1/tokens", 1)]),
+            "; in all 1 of POST /v1/tokens (403), 3 of GET /v1/tokens (403)"
+        );
+        let many: Vec<CountedRefusals> = (0..25).map(|number| of(&format!("GET /v1/{number}"), 1)).collect();
+        assert!(which(many).ends_with(", and 5 other requests: -o json has all"));
     }
 }

@@ -209,6 +209,27 @@ fn a_backlog_that_no_budget_counts_is_approved_before_its_pause_is_lifted() {
     until("soft has begun", || site.says(&["list", "--state", "held"]).1.matches("vm/vm000").count() == 0);
 }
 
+/// Whoever lifts one pause of two is told that the other one holds the same.
+#[test]
+fn what_else_holds_what_a_pause_has_stopped_is_said_when_it_is_lifted() {
+    let site = Site::start(1, "");
+    assert!(site.says(&["pause", "--reason", "first"]).0);
+    site.delete("vm/vm0001", None);
+    let held = || site.says(&["list", "--state", "held"]).1.contains("vm/vm0001");
+    until("it is held", held);
+    assert!(site.says(&["pause", "--stage", "announce", "--reason", "second"]).0);
+    let (done, said) = site.says(&["resume", "1", "--yes"]);
+    assert!(
+        done && said.contains("pause 1 is lifted; of what it stopped, what nothing else holds"),
+        "{said}"
+    );
+    assert!(said.contains("STILL HELD  vm in ") && said.contains(" before announce: pause 2 of "), "{said}");
+    until("it waits on", held);
+    let (done, said) = site.says(&["resume", "2", "--yes"]);
+    assert!(done && said.contains("pause 2 is lifted") && !said.contains("STILL HELD"), "{said}");
+    until("it goes on", || !held());
+}
+
 /// Also where only what destroys is counted: the sum over what is to come is made before the first mail.
 #[test]
 fn too_many_are_approved_before_anybody_is_told() {

@@ -265,6 +265,29 @@ fn what_was_counted_of_refusals_is_written_down_at_a_clean_stop() {
     assert_eq!(more(&served), [0, 3], "one event of one refusal itself, and of three more");
 }
 
+/// Whoever is refused what only looks again and again hides by it nothing that they try beside it.
+#[test]
+fn what_was_counted_of_refusals_names_each_request() {
+    let mut served = Served::start(false);
+    let viewer = served.token("viewer", "viewer", &[]);
+    let accept = json!({ "reason": "a test" });
+    for _ in 0..31 {
+        assert_eq!(served.with(&viewer, "GET", "/v1/tokens", &Value::Null).0, 403);
+    }
+    for path in ["/v1/review/accept", "/v1/tokens"] {
+        assert_eq!(served.with(&viewer, "POST", path, &accept).0, 403, "{path}");
+    }
+    served.stop_and_start();
+    let refused: Vec<Value> =
+        served.events().into_iter().filter(|event| event["what"] == "refused").collect();
+    let (last, one_by_one) = refused.split_last().unwrap();
+    assert_eq!(one_by_one.len(), 30);
+    assert!(one_by_one.iter().all(|event| event["body"]["counted"].is_null()), "{one_by_one:#?}");
+    let one = |request: &str| json!({ "request": request, "status": 403, "count": 1 });
+    let each = ["GET /v1/tokens", "POST /v1/review/accept", "POST /v1/tokens"].map(one);
+    assert_eq!((&last["body"]["more"], &last["body"]["counted"]), (&json!(2), &json!(each)), "{last:#}");
+}
+
 /// Every refusal is written down: also those that are so because of who asked for the deletion, and of where one comes from.
 #[test]
 fn one_does_not_let_pass_what_one_has_asked_for_and_that_is_written_down() {

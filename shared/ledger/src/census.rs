@@ -265,7 +265,7 @@ pub(crate) fn coordinator() -> Result<Actor, LedgerError> {
 
 /// The event of a census that was believed.
 pub(crate) fn event(taken: &Taken, by: &Actor) -> Result<LedgerEvent, LedgerError> {
-    let body = known::value(taken)?;
+    let body = known::value(&taken.clone().unmarked())?;
     Ok(LedgerEvent { at: taken.accepted_at, what: "census".into(), by: by.to_string(), body })
 }
 
@@ -321,6 +321,11 @@ pub(crate) fn refused((kind, scope): (&Kind, &Scope), refusal: &Refusal) -> Ledg
 
 #[cfg(test)]
 mod tests {
+    use std::ops::Range;
+
+    use sexton_model::belts::budget::Written;
+    use sexton_model::belts::census::{Listed, Rules, Sentinel};
+
     use super::*;
 
     /// It says of each that is kept whether it has to be read, whatever its credential is called.
@@ -339,6 +344,75 @@ mod tests {
         for (gone, credential) in [(1, "census-ro"), (10, "census-ro"), (1, NOTHING_GONE)] {
             assert!(!kept(gone, credential).contains(NOTHING_GONE), "{gone}");
         }
+    }
+
+    /// An inventory in which more is wrong than is kept by name.
+    #[test]
+    fn what_has_been_missing_for_long_pauses_nothing_and_what_goes_beside_it_does() {
+        let (scope, kind): (Scope, Kind) = ("tenants".parse().unwrap(), "vm".parse().unwrap());
+        let sentinel: ResourceId = "vm/sentinel".parse().unwrap();
+        let budgets = toml::from_str::<Written>("a_day = 5").unwrap().budgets().unwrap();
+        let always = Sentinel { scope: scope.clone(), resource: sentinel.clone() };
+        let policy = Policy {
+            budgets: Some(budgets),
+            census: Rules { sentinels: vec![always], ..Rules::default() },
+            ..Policy::default()
+        };
+        let vms = |numbers: Range<usize>| -> Vec<ResourceId> {
+            let names = numbers.map(|number| format!("vm/m{number:05}").parse().unwrap());
+            names.chain([sentinel.clone()]).collect()
+        };
+        // Each day one more, of those from that number on.
+        let decide = |number: i64, from: usize, last: Option<Taken>| {
+            let now = Timestamp(1_800_000_000_000_000 + number * 86_400_000_000);
+            let ids = vms(from..1500);
+            let census = Census {
+                kind: kind.clone(),
+                scope: scope.clone(),
+                credential: "census-ro".to_owned(),
+                new_credential: false,
+                fewer: false,
+                more: false,
+                taken_at: now,
+                total: ids.len() as u64,
+                listed: ids
+                    .into_iter()
+                    .map(|id| Listed { id, scope: scope.clone(), identity: None })
+                    .collect(),
+                unregistered: Vec::new(),
+                itself: false,
+            };
+            let known = |id| (id, AsRegistered { scope: scope.clone(), going: false });
+            let beside = Beside {
+                policy: &policy,
+                day: Day::Calendar,
+                now,
+                last,
+                of_day: Vec::new(),
+                of_kind: Vec::new(),
+                refused: Vec::new(),
+                registered: vms(0..1500).into_iter().map(known).collect(),
+                population: Population::default(),
+                pauses: Vec::new(),
+            };
+            let Decided { judged, pauses, .. } = beside.decide(number, &census);
+            let kept = crate::rules::text(&judged.unwrap()).unwrap();
+            let taken: Taken = serde_json::from_str(&kept).unwrap();
+            (taken, pauses.scope.map(|(_, reason)| reason))
+        };
+        let (first, _) = decide(1, 1200, None);
+        assert_eq!(first.missing, 1200);
+        let (second, paused) = decide(2, 1200, Some(first));
+        assert_eq!((second.newly_missing, paused), (0, None), "nothing was deleted");
+        let event = event(&second, &coordinator().unwrap()).unwrap();
+        assert_eq!(event.body.get("missing_marked"), None, "the audit trail keeps what people read");
+        let (third, paused) = decide(3, 1206, Some(second));
+        let reason = paused.unwrap();
+        assert_eq!(third.newly_missing, 6);
+        assert!(
+            reason.contains("6 of vm are gone that are not being removed here, where 5 may go"),
+            "{reason}"
+        );
     }
 
     #[test]

@@ -14,9 +14,11 @@ use crate::belts::within;
 use crate::id::{Actor, Scope};
 
 mod over;
+mod refusal;
 mod token;
 
 pub use self::over::{CannotRegister, Registrar, groups_left};
+pub use self::refusal::{CountedRefusals, REFUSAL_MAX, Refusal};
 pub use self::token::{
     CannotIssue, DAY_S, DAYS_DEFAULT, DAYS_MAX, NewToken, NotGood, PREFIX, Revoked, SECRET_BYTES, TOKENS_MAX,
     Token, decides_by_itself, token_hash, token_text,
@@ -450,34 +452,4 @@ pub fn may_unreviewed(bearer: &Bearer, what: Permission) -> Result<(), Denied> {
 /// ([`NewOneShot::check`](crate::belts::one_shot::NewOneShot::check)).
 pub fn is_own(requested_by: &Actor, by: &Actor) -> bool {
     requested_by == by
-}
-
-/// Longest text of a refusal that is written down, in characters.
-pub const REFUSAL_MAX: usize = 300;
-
-/// Somebody was refused, as the audit trail has it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Refusal {
-    /// What was asked for: method and path, cut.
-    pub request: String,
-    /// Why it was refused.
-    pub why: String,
-    /// The status that was answered.
-    pub status: u16,
-    /// How many more like this were refused within the same minute, and are not written down one by one.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub more: u64,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
-fn is_zero(n: &u64) -> bool {
-    *n == 0
-}
-
-impl Refusal {
-    /// Cut to what is written down.
-    pub fn new(request: &str, why: &str, status: u16, more: u64) -> Self {
-        let cut = |text: &str| text.chars().take(REFUSAL_MAX).collect();
-        Self { request: cut(request), why: cut(why), status, more }
-    }
 }

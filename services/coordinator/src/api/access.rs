@@ -40,7 +40,7 @@ use super::resources::id_of;
 use super::{Api, same};
 use need::{Subject, need};
 pub(super) use refusals::Noting;
-use refusals::{NOBODY, Refusals, TRUSTED};
+use refusals::{Asked, NOBODY, Refusals, TRUSTED};
 
 /// Who asks.
 #[derive(Debug, Clone)]
@@ -119,7 +119,7 @@ impl Guard {
         self.refusals.ending()
     }
 
-    fn noting(&self, by: String, asked: String) -> Noting {
+    fn noting(&self, by: String, asked: Asked) -> Noting {
         Noting::new(self.refusals.clone(), by, asked)
     }
 }
@@ -127,7 +127,7 @@ impl Guard {
 /// Let a request through, or refuse it and write that down. What a handler refuses of what only looks is written down here, too;
 /// of what changes something it is by whoever works on it ([`super::once`]).
 pub(super) async fn guard(State(guard): State<Guard>, request: Request, next: Next) -> Response {
-    let asked = format!("{} {}", request.method(), request.uri().path());
+    let asked = Asked::of(&request);
     let (mut parts, body) = request.into_parts();
     let (noting, mut answer) = match identify(&guard.api, &parts.headers).await {
         Err((by, refused)) => (guard.noting(by, asked), refused.into_response()),

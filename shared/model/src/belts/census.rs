@@ -19,6 +19,7 @@ mod handed_in;
 mod latest;
 pub mod listing;
 pub mod misplaced;
+mod missed;
 mod population;
 mod written;
 
@@ -146,7 +147,11 @@ pub struct Taken {
     pub missing: u64,
     /// The first of them.
     pub missing_named: BTreeSet<ResourceId>,
-    /// Of these, how many the census before had not missed; none if there was none before.
+    /// Marks of more of them, ascending: the next census is compared with them. Nobody who asks is told these.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing_marked: Vec<u32>,
+    /// Of these, how many the census before had not missed; none if there was none before. At the least, if that one kept some
+    /// neither by name nor by mark.
     pub newly_missing: u64,
     /// Listed, and not registered: how many.
     pub unknown: u64,
@@ -167,11 +172,18 @@ impl Taken {
     /// What somebody is told of it who is limited so: nothing of what is of no known scope, unless to none.
     #[must_use]
     pub fn told_to(self, extent: &Extent) -> Self {
-        if extent.is_everywhere() || self.of_no_scope == 0 {
-            return self;
+        let told = self.unmarked();
+        if extent.is_everywhere() || told.of_no_scope == 0 {
+            return told;
         }
-        let unknown = self.unknown.saturating_sub(self.of_no_scope);
-        Self { unknown, unknown_named: BTreeSet::new(), of_no_scope: 0, ..self }
+        let unknown = told.unknown.saturating_sub(told.of_no_scope);
+        Self { unknown, unknown_named: BTreeSet::new(), of_no_scope: 0, ..told }
+    }
+
+    /// It without its marks, which say nothing to anybody.
+    #[must_use]
+    pub fn unmarked(self) -> Self {
+        Self { missing_marked: Vec::new(), ..self }
     }
 
     fn listed(&self) -> u64 {
@@ -453,7 +465,6 @@ impl Census {
         let missing =
             || registered.iter().filter(|(id, of)| !of.going && !there.contains(id)).map(|(id, _)| id);
         let unknown = || listed.iter().filter(|id| !registered.contains_key(**id)).copied();
-        let known = |id: &ResourceId| last.is_some_and(|last| last.missing_named.contains(id));
         let many = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
         Taken {
             census,
@@ -469,8 +480,8 @@ impl Census {
             more: self.more,
             missing: many(missing().count()),
             missing_named: missing().take(NAMED_MAX).cloned().collect(),
-            // Of more than are named, those beyond count as new: rather a pause too many.
-            newly_missing: last.map_or(0, |_| many(missing().filter(|id| !known(id)).count())),
+            missing_marked: missed::marks(missing().skip(NAMED_MAX).take(missed::MARKED_MAX)),
+            newly_missing: last.map_or(0, |last| last.had_not_missed(missing())),
             unknown: many(unknown().count() + self.unregistered.len()),
             unknown_named: unknown()
                 .chain(unplaced().take(UNREGISTERED_NAMED_MAX))

@@ -240,6 +240,8 @@ fn whoever_is_limited_sees_its_own() {
         "Paused, the longest first:\n  pause 2 of scope a/c since 1970-01-01 00:00 UTC, by ops: look"
     ));
     assert!(text.contains("  pause 3 of everything since "), "{text}");
+    let gone = "1 of vm in a/c, found by census 1 at 1970-01-01 00:00 UTC: not named, for more are missing than are kept by name";
+    assert!(text.contains(gone), "{text}");
     assert!(digest.coming.items.iter().all(|line| line.scope == scope("a")), "{digest}");
     assert_eq!((digest.held.items.len(), digest.held.more, digest.held_by["hold"]), (1, 2, 3));
 }

@@ -139,18 +139,18 @@ fn ahead(digest: &Digest, f: &mut Formatter<'_>) -> fmt::Result {
 
 fn foreign(one: &Foreign) -> String {
     let named: Vec<String> = one.named.iter().map(ToString::to_string).collect();
-    let more = match one.count.saturating_sub(one.named.len() as u64) {
-        0 => String::new(),
-        more => format!(" and {more} more"),
+    let which = match one.count.saturating_sub(one.named.len() as u64) {
+        0 => named.join(", "),
+        _ if named.is_empty() => "not named, for more are missing than are kept by name".to_owned(),
+        more => format!("{} and {more} more", named.join(", ")),
     };
     format!(
-        "{} of {} in {}, found by census {} at {}: {}{more}",
+        "{} of {} in {}, found by census {} at {}: {which}",
         one.count,
         one.kind,
         one.scope,
         one.census,
         minute(one.found_at),
-        named.join(", ")
     )
 }
 

@@ -130,7 +130,7 @@ pub(super) enum Of<'a> {
 }
 
 /// What counts at a moment: the newest census of before a span that began between these two, and else the oldest one. Where that
-/// is more than one, the one with the most of them.
+/// is more than one, the one with the most of them: no more than that counts, and fewer if a later one around it has fewer.
 pub(super) fn there(
     censuses: &[Taken],
     kind: &Kind,
@@ -198,6 +198,7 @@ mod tests {
             more: false,
             missing: 0,
             missing_named: BTreeSet::new(),
+            missing_marked: Vec::new(),
             newly_missing: 0,
             unknown: 0,
             unknown_named: BTreeSet::new(),

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::missed::Missed;
 use super::{Latest, Taken};
 use crate::id::{Kind, ResourceId, Scope};
 use crate::time::Timestamp;
@@ -29,7 +30,7 @@ pub struct Foreign {
     pub found_at: Timestamp,
     /// How many.
     pub count: u64,
-    /// The first of them.
+    /// The first of them that are known by name: none, if all are beyond what the census names.
     pub named: Vec<ResourceId>,
 }
 
@@ -122,14 +123,14 @@ fn each_once(gone: &BTreeMap<&str, (&Scope, u64)>, most: impl Fn(&Scope) -> Opti
 /// What censuses of the day before `now` have found so, the newest first. `all` that are kept, the oldest first.
 pub fn of_last_day(all: &[Taken], now: Timestamp) -> Vec<Foreign> {
     let from = Timestamp(now.0.saturating_sub(DAY_US));
-    let mut before: BTreeMap<(&Kind, &str), &BTreeSet<ResourceId>> = BTreeMap::new();
+    let mut before: BTreeMap<(&Kind, &str), &Taken> = BTreeMap::new();
     let mut found = Vec::new();
     for taken in all {
-        let known = before.insert((&taken.kind, taken.scope.as_str()), &taken.missing_named);
+        let last = before.insert((&taken.kind, taken.scope.as_str()), taken);
         if taken.accepted_at <= from || taken.newly_missing == 0 {
             continue;
         }
-        let new = |id: &&ResourceId| known.is_none_or(|known| !known.contains(*id));
+        let new = |id: &&ResourceId| last.is_none_or(|last| last.missed(id) == Missed::No);
         found.push(Foreign {
             census: taken.census,
             kind: taken.kind.clone(),
@@ -164,6 +165,7 @@ mod tests {
             more: false,
             missing: missing.len() as u64,
             missing_named: missing.iter().map(|name| format!("vm/{name}").parse().unwrap()).collect(),
+            missing_marked: Vec::new(),
             newly_missing,
             unknown: 0,
             unknown_named: BTreeSet::new(),

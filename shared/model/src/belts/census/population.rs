@@ -9,7 +9,12 @@ use crate::time::Timestamp;
 
 /// How many there are, as censuses say that were believed: of what is registered.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Population(Vec<Taken>);
+pub struct Population {
+    /// One of each kind and scope.
+    kept: Vec<Taken>,
+    /// When the span began within which is counted.
+    from: Timestamp,
+}
 
 impl Population {
     /// What counts at `now`: of each kind and scope the newest census of before the span that began at `from`, else the
@@ -24,11 +29,12 @@ impl Population {
                 kept.insert(key, taken);
             }
         }
-        Self(kept.into_values().collect())
+        Self { kept: kept.into_values().collect(), from }
     }
 
-    /// How many of a kind there are where is counted; none if no census says so. For all scopes together it is what is
-    /// known, which is never too much.
+    /// How many of a kind there are where is counted; none if no census says so. Of one scope it is what the census of the
+    /// narrowest scope says, and no more than a later one of a scope around it: one that was taken once, of a part, does not say
+    /// for ever how many may go there. For all scopes together it is what is known.
     pub fn of(&self, kind: &Kind, counted: &Counted) -> Option<u64> {
         let covers = |taken: &&Taken| {
             taken.kind == *kind
@@ -37,17 +43,21 @@ impl Population {
                     Counted::Everywhere => true,
                 }
         };
-        // Censuses of a scope and of one around it both count what is below: the narrowest is taken for one scope, and for
-        // all together each resource once, by the census of the widest scope.
-        let mut covering: Vec<&Taken> = self.0.iter().filter(covers).collect();
+        // Censuses of a scope and of one around it both count what is below: the narrowest is taken for one scope, unless a later
+        // one has fewer, and for all together each resource once, by the census of the widest scope.
+        let mut covering: Vec<&Taken> = self.kept.iter().filter(covers).collect();
         covering.sort_by_key(|taken| taken.scope.as_str().len());
         match counted {
             Counted::In(_) | Counted::Within(_) => {
                 let narrowest = covering.last()?;
-                let inside = narrowest
-                    .population()
-                    .filter(|(scope, _)| scope.parse::<Scope>().is_ok_and(|scope| counted.has(&scope)));
-                Some(inside.map(|(_, count)| count).fold(0, u64::saturating_add))
+                let inside = |taken: &Taken| {
+                    let own = taken
+                        .population()
+                        .filter(|(scope, _)| scope.parse::<Scope>().is_ok_and(|scope| counted.has(&scope)));
+                    own.map(|(_, count)| count).fold(0, u64::saturating_add)
+                };
+                let later = covering.iter().filter(|taken| self.is_later(taken, narrowest));
+                Some(later.map(|taken| inside(taken)).fold(inside(narrowest), u64::min))
             }
             Counted::Everywhere => {
                 let mut widest: Vec<&Taken> = Vec::new();
@@ -62,5 +72,11 @@ impl Population {
                 })
             }
         }
+    }
+
+    /// Whether one was begun after another one, and does not change what is counted by within the span.
+    fn is_later(&self, taken: &Taken, narrowest: &Taken) -> bool {
+        taken.taken_at > narrowest.taken_at
+            && (taken.accepted_at <= self.from || narrowest.accepted_at > self.from)
     }
 }

@@ -255,6 +255,39 @@ fn a_population_is_what_was_there_before_the_span_began() {
     assert_eq!(both.of(&"vm".parse().unwrap(), &Counted::Everywhere), Some(307));
 }
 
+/// One of a part that was taken once, and one of all around it that is taken each day.
+#[test]
+fn a_part_is_no_larger_than_a_later_census_around_it_says() {
+    let taken = |of: &str, at: i64, counts: &[(&str, u64)]| Taken {
+        scope: scope(of),
+        taken_at: Timestamp(at),
+        accepted_at: Timestamp(at),
+        counts: counts.iter().map(|(scope, count)| ((*scope).to_owned(), *count)).collect(),
+        unregistered: BTreeMap::new(),
+        ..last(&["a"])
+    };
+    let acme = |all: &[Taken], from: i64| {
+        let of =
+            |counted| Population::frozen(all.to_vec(), Timestamp(from)).of(&"vm".parse().unwrap(), &counted);
+        [of(Counted::In(scope("tenants/acme"))), of(Counted::Within(scope("tenants/acme")))]
+    };
+    let part = taken("tenants/acme", 10, &[("tenants/acme", 1000)]);
+    let around = |at: i64, count: u64| taken("tenants", at, &[("tenants/acme", count), ("tenants/b", 7000)]);
+    assert_eq!(acme(&[part.clone(), around(20, 100)], 30), [Some(100); 2], "a later one");
+    assert_eq!(acme(&[around(5, 100), part.clone()], 30), [Some(1000); 2], "an earlier one");
+    assert_eq!(
+        acme(&[part.clone(), around(20, 4000)], 30),
+        [Some(1000); 2],
+        "it lists more, which may be anybody's"
+    );
+    let none = taken("tenants", 20, &[("tenants/b", 7000)]);
+    assert_eq!(acme(&[part.clone(), none], 30), [Some(0); 2], "nothing is left of it");
+    assert_eq!(acme(&[part.clone(), around(20, 100)], 15), [Some(1000); 2], "not while it is counted");
+    assert_eq!(acme(&[part.clone(), around(20, 100)], 5), [Some(100); 2], "both came since");
+    let middle = taken("tenants/acme", 40, &[("tenants/acme", 90)]);
+    assert_eq!(acme(&[part, around(20, 100), middle], 50), [Some(90); 2], "the part was taken again");
+}
+
 #[test]
 fn slow_drips_of_a_day_are_counted_together_until_a_pause_has_told_of_them() {
     let drip = |newly_missing, told| Taken { newly_missing, told, ..last(&["a"]) };

@@ -38,6 +38,7 @@ fn taken(census: i64, of: &str, taken_at: Timestamp, unknown: u64) -> Taken {
         more: false,
         missing: 0,
         missing_named: BTreeSet::new(),
+        missing_marked: Vec::new(),
         newly_missing: 0,
         unknown,
         unknown_named: BTreeSet::new(),
