@@ -167,6 +167,7 @@ impl Beside<'_> {
         let last = self.last.as_ref();
         let checked = census.check(&self.policy.census, last, self.now);
         let explained = || last.is_some_and(|last| census.lost_nothing(&counted(), last, &self.registered));
+        let checked = checked.and_then(|()| census.sees_each_scope(&self.registered, last));
         let checked = match checked.and_then(|()| census.grown(last, &self.of_day)) {
             // It has proved all else, and what it lists no more is what was removed here.
             Err(NotBelieved::Fewer { .. }) if explained() => Ok(()),

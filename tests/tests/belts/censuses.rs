@@ -14,6 +14,7 @@ use super::system::{System, on_many_machines, ops, web01};
 
 on_many_machines! {
     one_that_misses_a_sentinel_is_refused_and_opens_no_budget,
+    one_that_lists_nothing_of_a_scope_is_refused_and_opens_no_budget,
     one_that_was_cut_at_a_page_limit_is_refused_and_opens_no_budget,
     one_taken_with_something_else_is_refused_until_that_is_said,
     one_that_is_suddenly_smaller_is_refused_and_the_share_stays,
@@ -142,6 +143,37 @@ async fn one_that_misses_a_sentinel_is_refused_and_opens_no_budget() {
     until_begun(&system, delete(&system, &webs[1]).await).await;
     let third = delete(&system, &webs[2]).await;
     assert_eq!(stays_frozen(&system, third).await, (1, 2, 2));
+}
+
+/// A credential that sees one customer alone counts correctly what it sees, and the sentinels are that one's.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_lists_nothing_of_a_scope_is_refused_and_opens_no_budget() {
+    let system =
+        System::start_in_calendar_days(guarded("a_day = 5\npercent = 50\nstages = [\"announce\"]")).await;
+    register_keepers(&system).await;
+    let theirs = ["other1", "other2"].map(vm);
+    for id in &theirs {
+        system.register_in("tenants/other", id, false).await;
+    }
+    let before = system.world();
+    let first = system.delete().await;
+    let of_tenants = |listed: Census| Census { scope: "tenants".parse().unwrap(), ..listed };
+    let partial = of_tenants(system.census(&with_keepers(&[web01()]), 3).await);
+    let unseen = NotBelieved::ScopeUnseen {
+        scope: "tenants/other".parse().unwrap(),
+        registered: 2,
+        of: "tenants".parse().unwrap(),
+    };
+    assert_eq!(refused(&system, partial).await, unseen);
+    stays_uncounted(&system, first).await;
+    assert_eq!(system.world(), before);
+
+    // One of them is enough: that the other is gone is a finding, and no part that was not seen.
+    let [keeper, keeper_web] = keepers();
+    let listed = [keeper, keeper_web, theirs[0].clone(), web01()];
+    let counted = hand_in(&system, of_tenants(system.census(&listed, 4).await)).await.unwrap();
+    assert_eq!((counted.taken.missing, counted.paused), (1, None));
+    system.until_over(first, RecordStatus::Recycled).await;
 }
 
 /// The list of 100: the first page, of which somebody thought that it was all.

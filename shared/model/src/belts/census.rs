@@ -21,6 +21,7 @@ pub mod listing;
 pub mod misplaced;
 mod missed;
 mod population;
+mod seen;
 mod written;
 
 pub use findings::Stranger;
@@ -66,7 +67,7 @@ pub struct Census {
     pub credential: String,
     /// That another credential than last time is meant.
     pub new_credential: bool,
-    /// That so many fewer than last time is meant.
+    /// That so many fewer than last time is meant; of the first one, that nothing is there of scopes in which there should be.
     pub fewer: bool,
     /// That so many more than last time is meant: see [`Census::grown`].
     pub more: bool,
@@ -305,6 +306,19 @@ pub enum NotBelieved {
         /// How many there are now.
         listed: usize,
     },
+    /// Nothing of a scope was seen, and no census before says that this is so.
+    #[error(
+        "listed: none of {registered} registered in {scope} is listed, and no census of {of} was believed before: whoever lists \
+         may see a part alone; state fewer if that is meant"
+    )]
+    ScopeUnseen {
+        /// Which scope.
+        scope: Scope,
+        /// How many are registered there, and not being removed.
+        registered: usize,
+        /// Of which scope the census is.
+        of: Scope,
+    },
     /// Whoever lists may want a share to be of more.
     #[error("listed: {listed}, and census {census} listed {before}: state more if that is meant")]
     More {
@@ -413,29 +427,6 @@ impl Census {
         }
         let scopes: BTreeSet<&str> = self.listed.iter().map(|one| one.scope.as_str()).collect();
         if scopes.len() > SCOPES_MAX { Err(NotBelieved::Scopes(scopes.len())) } else { Ok(()) }
-    }
-
-    fn sees_all(&self, sentinels: &[Sentinel]) -> Result<(), NotBelieved> {
-        let mut own = sentinels
-            .iter()
-            .filter(|s| s.resource.kind == self.kind && within(&s.scope, &self.scope))
-            .peekable();
-        if own.peek().is_none() {
-            return Err(NotBelieved::NoSentinel(self.scope.clone()));
-        }
-        own.try_for_each(|sentinel| match self.listed_as(&sentinel.resource) {
-            None => Err(NotBelieved::SentinelMissing(sentinel.resource.clone(), self.credential.clone())),
-            Some(one) if !within(&one.scope, &sentinel.scope) => Err(NotBelieved::SentinelElsewhere {
-                sentinel: sentinel.resource.clone(),
-                listed_in: one.scope.clone(),
-                own: sentinel.scope.clone(),
-            }),
-            Some(_) => Ok(()),
-        })
-    }
-
-    fn listed_as(&self, id: &ResourceId) -> Option<&Listed> {
-        self.listed.binary_search_by(|one| one.id.cmp(id)).ok().and_then(|at| self.listed.get(at))
     }
 
     /// What is kept of it. `registered` are the resources of its kind and scope that are registered: what is being removed may

@@ -96,6 +96,23 @@ fn one_that_was_cut_is_not() {
 }
 
 #[test]
+fn the_first_one_lists_something_of_each_scope() {
+    let mut there = registered(&[("a", false), ("b", false)]);
+    let one = census(&["a"]);
+    assert_eq!(one.sees_each_scope(&there, None), Ok(()), "b is missing, which is a finding");
+    let other = |going| AsRegistered { scope: scope("tenants/other"), going };
+    there.insert(vm("c"), other(true));
+    assert_eq!(one.sees_each_scope(&there, None), Ok(()), "what is being removed may be gone");
+    there.insert(vm("d"), other(false));
+    there.insert(vm("e"), other(false));
+    let why = one.sees_each_scope(&there, None).unwrap_err().to_string();
+    assert!(why.starts_with("listed: none of 2 registered in tenants/other is listed"), "{why}");
+    assert_eq!(Census { fewer: true, ..one.clone() }.sees_each_scope(&there, None), Ok(()));
+    assert_eq!(one.sees_each_scope(&there, Some(&last(&["a"]))), Ok(()), "it is compared with the last one");
+    assert_eq!(census(&["a", "d"]).sees_each_scope(&there, None), Ok(()));
+}
+
+#[test]
 fn one_of_another_place_or_another_time_is_not() {
     let mut other = census(&["a"]);
     other.listed[0].scope = scope("lab");
