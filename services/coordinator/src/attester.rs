@@ -141,17 +141,22 @@ impl Attester {
         Ok(lost)
     }
 
-    /// The highest number of a record that this coordinator's file says was signed; 0 if it says of none, or cannot be read,
-    /// which is told in the log.
-    pub async fn highest_record(&self) -> i64 {
-        match self.newest().await {
-            Ok(newest) => newest.highest_record(),
-            Err(error) => {
-                let source = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-                tracing::warn!(%error, source, "which numbers of records were signed is not known");
-                0
-            }
+    /// The highest number of a record that this coordinator's file says was signed; 0 if it says of none, or there is no file. A line
+    /// that is not what was signed is told in the log, and those around it count.
+    ///
+    /// # Errors
+    /// If the file cannot be read, or is too large for that.
+    pub async fn highest_record(&self) -> Result<i64, NotSigned> {
+        let (path, verifier) = (self.file.clone(), self.verifier.clone());
+        let read = tokio::task::spawn_blocking(move || file::newest_of_signed(&path, &verifier)).await?;
+        let (newest, wrong) = match read {
+            Err(FileError::Io(_, error)) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),
+            read => read?,
+        };
+        if let Some(error) = wrong {
+            tracing::warn!(%error, "not all numbers of records that were signed are known");
         }
+        Ok(newest.highest_record())
     }
 
     async fn newest(&self) -> Result<Newest, NotSigned> {

@@ -271,6 +271,8 @@ impl Permission {
     }
 }
 
+/// Most scopes that a refusal names: it is said, and kept, of each line of a list.
+const SCOPES_SHOWN_MAX: usize = 8;
 /// Most scopes that one token is limited to: whoever needs more is meant to see everything.
 pub const SCOPES_MAX: usize = 64;
 
@@ -320,7 +322,12 @@ impl fmt::Display for Extent {
         match self {
             Self::Everywhere => f.write_str("every scope"),
             Self::Scopes(scopes) => {
-                f.write_str(&scopes.iter().map(Scope::as_str).collect::<Vec<_>>().join(", "))
+                let named: Vec<_> = scopes.iter().map(Scope::as_str).take(SCOPES_SHOWN_MAX).collect();
+                f.write_str(&named.join(", "))?;
+                match scopes.len() - named.len() {
+                    0 => Ok(()),
+                    more => write!(f, " and {more} more"),
+                }
             }
         }
     }

@@ -56,6 +56,31 @@ pub enum FileError {
 /// [`FileError::TooLarge`], [`FileError::Line`] for one that nobody who is known has signed, or that is longer than any may be,
 /// [`FileError::Io`].
 pub fn newest(path: &Path, verifier: &BeaconVerifier) -> Result<Newest, FileError> {
+    read(path, verifier, Err)
+}
+
+/// As [`newest`], of those lines alone that are what was signed. What is wrong with the first of the others, if there are any.
+///
+/// # Errors
+/// [`FileError::TooLarge`], [`FileError::Io`].
+pub fn newest_of_signed(
+    path: &Path,
+    verifier: &BeaconVerifier,
+) -> Result<(Newest, Option<FileError>), FileError> {
+    let mut wrong = None;
+    let newest = read(path, verifier, |error| {
+        wrong.get_or_insert(error);
+        Ok(())
+    })?;
+    Ok((newest, wrong))
+}
+
+/// Each line of the file; `wrong` is told of one that is not what was signed, and says whether to go on behind it.
+fn read(
+    path: &Path,
+    verifier: &BeaconVerifier,
+    mut wrong: impl FnMut(FileError) -> Result<(), FileError>,
+) -> Result<Newest, FileError> {
     let failed = |error| FileError::Io(path.to_owned(), error);
     let file = File::open(path).map_err(failed)?;
     if file.metadata().map_err(failed)?.len() > READ_MAX_BYTES {
@@ -68,22 +93,32 @@ pub fn newest(path: &Path, verifier: &BeaconVerifier) -> Result<Newest, FileErro
         line += 1;
         let most = LINE_MAX_BYTES as u64 + 1;
         lines.by_ref().take(most).read_until(b'\n', &mut text).map_err(failed)?;
-        let wrong = |why: String| FileError::Line { file: path.to_owned(), line, why };
+        let line = |why: String| FileError::Line { file: path.to_owned(), line, why };
         if text.pop_if(|byte| *byte == b'\n').is_none() {
-            // Behind one that is too long others may stand: it is not the end.
-            if text.len() > LINE_MAX_BYTES {
-                return Err(wrong(format!("is longer than {LINE_MAX_BYTES} bytes")));
-            }
             // What has no end is not known to be a line.
-            return Ok(newest);
+            if text.len() <= LINE_MAX_BYTES {
+                return Ok(newest);
+            }
+            // Behind one that is too long others may stand: it is not the end.
+            wrong(line(format!("is longer than {LINE_MAX_BYTES} bytes")))?;
+            lines.skip_until(b'\n').map_err(failed)?;
+            continue;
         }
-        let signed: SignedCheckpoint = serde_json::from_slice(&text).map_err(|e| wrong(e.to_string()))?;
-        verifier.verify_checkpoint(&signed).map_err(|e| wrong(e.to_string()))?;
-        let attestation: Attestation =
-            serde_json::from_str(&signed.body).map_err(|e| wrong(e.to_string()))?;
-        // That a chain became shorter is told by whoever verifies; here its longest counts.
-        newest.see(attestation);
+        match attested(&text, verifier) {
+            // That a chain became shorter is told by whoever verifies; here its longest counts.
+            Ok(attestation) => {
+                newest.see(attestation);
+            }
+            Err(why) => wrong(line(why))?,
+        }
     }
+}
+
+/// What one line says, if somebody who is known has signed it.
+fn attested(text: &[u8], verifier: &BeaconVerifier) -> Result<Attestation, String> {
+    let signed: SignedCheckpoint = serde_json::from_slice(text).map_err(|error| error.to_string())?;
+    verifier.verify_checkpoint(&signed).map_err(|error| error.to_string())?;
+    serde_json::from_str(&signed.body).map_err(|error| error.to_string())
 }
 
 /// The file, locked, and how it ends.
@@ -242,15 +277,18 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("checkpoints");
         let long = "x".repeat(LINE_MAX_BYTES + 1);
-        for (text, line) in [
-            (format!("{}{}{long}\n{}", lines[0], lines[1], lines[2]), 3),
-            (format!("{}{long}{long}\n{}{}", lines[0], lines[1], lines[2]), 2),
-            (format!("{}{long}", lines[0]), 2),
+        for (text, line, highest) in [
+            (format!("{}{}{long}\n{}", lines[0], lines[1], lines[2]), 3, 3),
+            (format!("{}{long}{long}\n{}{}", lines[0], lines[1], lines[2]), 2, 3),
+            (format!("{}{long}", lines[0]), 2, 1),
         ] {
             std::fs::write(&path, text).unwrap();
             let why = newest(&path, &verifier).unwrap_err().to_string();
             let expected = format!("{}: line {line}: is longer than {LINE_MAX_BYTES} bytes", path.display());
             assert_eq!(why, expected);
+            let (found, wrong) = newest_of_signed(&path, &verifier).unwrap();
+            assert_eq!(wrong.unwrap().to_string(), expected);
+            assert_eq!(found.highest_record(), highest, "what is signed counts, wherever it stands");
         }
         // What has no end may become a line.
         std::fs::write(&path, format!("{}{}", lines.concat(), &long[1..])).unwrap();

@@ -1,5 +1,6 @@
 //! The job table is under review: whoever noticed it first, this coordinator goes on with nothing, and says once which records it
 //! knows to be lost.
+use std::error::Error;
 use std::sync::atomic::Ordering;
 
 use sexton_ledger::LedgerError;
@@ -24,7 +25,7 @@ impl Engine {
         match self.number_behind_lost().await {
             Ok(()) => self.numbered.store(epoch, Ordering::Relaxed),
             Err(error) => {
-                let why = chain(&error);
+                let why = chain(&*error);
                 tracing::error!(why, "records are numbered behind those that are lost at a later checkpoint");
             }
         }
@@ -32,12 +33,17 @@ impl Engine {
     }
 
     /// A review was opened, by this coordinator or another: no record that is made from now on is called as one that this one
-    /// knows to be lost, because it has seen it, or because it was signed.
-    async fn number_behind_lost(&self) -> Result<(), LedgerError> {
+    /// knows to be lost, because it has seen it, or because it was signed. What it has seen counts also if what was signed cannot
+    /// be read.
+    async fn number_behind_lost(&self) -> Result<(), Box<dyn Error + Send + Sync>> {
         let mut known = self.ledger.known();
-        if let Some(attester) = &self.attester {
-            known.records = known.records.max(attester.highest_record().await);
-        }
-        self.ledger.confront(&known).await.map(|_| ())
+        let signed = match &self.attester {
+            Some(attester) => attester.highest_record().await,
+            None => Ok(0),
+        };
+        known.records = known.records.max(*signed.as_ref().unwrap_or(&0));
+        self.ledger.confront(&known).await?;
+        signed?;
+        Ok(())
     }
 }

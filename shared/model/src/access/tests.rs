@@ -87,6 +87,12 @@ fn who_is_refused_is_told_what_it_takes() {
         said(acme.clone(), Permission::Cancel, Reach::Scope(&scope("c"))),
         "c is outside of what ci is limited to: a, b"
     );
+    let many: Vec<String> = (10..21).map(|n| format!("t{n}")).collect();
+    let many = limited(&many.iter().map(String::as_str).collect::<Vec<_>>());
+    assert!(
+        said(bearer(Role::Operator, many), Permission::Cancel, Reach::Scope(&scope("c")))
+            .ends_with("t16, t17 and 3 more")
+    );
     assert_eq!(
         said(acme, Permission::Pause, Reach::Everything),
         "pausing of every scope takes a token that is limited to none, and ci is limited to a, b"
