@@ -1,12 +1,15 @@
 //! The breaker: over a budget not one step of the batch runs, and an approval lets exactly that set go.
+use std::sync::Arc;
+
 use sexton_ledger::{Approval, NotDone, Stopped};
-use sexton_model::belts::budget::{CannotApprove, CannotResume, Exceeded, Written};
+use sexton_model::belts::budget::{CannotApprove, CannotResume, Counted, Exceeded, Written};
 use sexton_model::belts::census::{Rules, Sentinel};
 use sexton_model::belts::one_shot::Passable;
 use sexton_model::belts::{PauseSelector, Policy};
 use sexton_model::decide::{Event, Refusal};
 use sexton_model::deletion::RecordStatus;
 use sexton_model::job::{Blocker, Job, JobKind, JobState, Stage, StateName};
+use sexton_model::plan::Plan;
 use sexton_model::{DeletionId, ResourceId};
 
 use super::system::{System, on_many_machines, ops, until, web01};
@@ -18,6 +21,9 @@ on_many_machines! {
     what_is_frozen_before_hard_comes_back_with_a_cancel,
     what_has_piled_up_before_soft_does_not_begin_all_at_once,
     a_share_is_of_those_that_were_there_before_any_of_them_went,
+    each_kind_has_a_number_of_its_own,
+    each_stage_has_a_number_of_its_own,
+    all_scopes_together_have_a_number,
     a_pause_is_lifted_for_exactly_the_crowd_that_somebody_looked_at,
     an_override_lets_one_stage_of_one_deletion_begin_beside_the_budget,
 }
@@ -157,6 +163,98 @@ async fn what_has_piled_up_before_soft_does_not_begin_all_at_once() {
     let digest = system.ledger.batch(batch).await.unwrap().unwrap().digest();
     assert_eq!(system.engine.approve(approval(batch, digest, "boss")).await.unwrap(), Ok(1));
     system.until_job(id, Stage::Soft, |state| *state == JobState::Done).await;
+}
+
+/// At the first stage, and by itself.
+async fn until_begun(system: &System, id: DeletionId) {
+    let begun = |state: &JobState| !matches!(state, JobState::Scheduled { .. } | JobState::Held { .. });
+    system.until_job(id, Stage::Announce, begun).await;
+}
+
+/// Not one step of its stage is done. What it would exceed.
+async fn until_frozen(system: &System, id: DeletionId, stage: Stage) -> Exceeded {
+    let job = system.until_job(id, stage, frozen).await;
+    assert_eq!(job.cursor, 0, "not one step");
+    exceeded(job)
+}
+
+async fn delete_now(system: &System, id: &ResourceId) -> DeletionId {
+    let now = system.ledger.facts().await.unwrap().now;
+    system.delete_named(id.clone(), now).await
+}
+
+/// The batch that waits before this stage is let go.
+async fn approve_before(system: &System, stage: Stage) {
+    let batches = system.ledger.batches().await.unwrap();
+    let row = batches.iter().find(|row| row.group.stage == stage).unwrap_or_else(|| panic!("{batches:?}"));
+    let digest = system.ledger.batch(row.batch).await.unwrap().unwrap().digest();
+    assert_eq!(system.engine.approve(approval(row.batch, digest, "boss")).await.unwrap(), Ok(1));
+}
+
+/// By the same plan, of two kinds: what has begun of one takes nothing from the other.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_kind_has_a_number_of_its_own() {
+    let mut system = System::start_in_calendar_days(policy("a_day = 1\nstages = [\"announce\"]")).await;
+    until_begun(&system, system.delete().await).await;
+    system.plan = Arc::new(Plan { kind: "machine".parse().unwrap(), ..Plan::clone(&system.plan) });
+    let [first, second] = ["machine/box01", "machine/box02"].map(|id| id.parse::<ResourceId>().unwrap());
+    for id in [&first, &second] {
+        system.register_named(id, false).await;
+    }
+    until_begun(&system, delete_now(&system, &first).await).await;
+    let id = delete_now(&system, &second).await;
+    let why = until_frozen(&system, id, Stage::Announce).await;
+    assert_eq!((why.members, why.used, why.limit.most), (1, 1, 1), "{why}");
+    system.two_beacons().await;
+    until_frozen(&system, id, Stage::Announce).await;
+    approve_before(&system, Stage::Announce).await;
+    until_begun(&system, id).await;
+}
+
+/// What begins one stage takes nothing from the next, and is frozen before each of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_stage_has_a_number_of_its_own() {
+    let numbers = policy("a_day = 1\nstages = [\"announce\", \"hard\"]");
+    let system = System::start_in_calendar_days(numbers).await;
+    let other: ResourceId = "vm/web02".parse().unwrap();
+    system.build(&other);
+    system.register_named(&other, false).await;
+    let first = system.delete().await;
+    system.until_over(first, RecordStatus::Recycled).await;
+    let id = delete_now(&system, &other).await;
+    for stage in [Stage::Announce, Stage::Hard] {
+        let why = until_frozen(&system, id, stage).await;
+        assert_eq!((why.members, why.used, why.limit.most), (1, 1, 1), "{stage}: {why}");
+        system.two_beacons().await;
+        until_frozen(&system, id, stage).await;
+        approve_before(&system, stage).await;
+    }
+    system.until_over(id, RecordStatus::Recycled).await;
+}
+
+/// Of no scope are they too many.
+#[tokio::test(flavor = "multi_thread")]
+async fn all_scopes_together_have_a_number() {
+    let numbers = policy("a_day = 5\neverywhere = 2\nstages = [\"announce\"]");
+    let system = System::start_in_calendar_days(numbers).await;
+    let [first, second, third] = ["t1", "t2", "t3"].map(|tenant| {
+        let id: ResourceId = format!("vm/{tenant}-web").parse().unwrap();
+        (format!("tenants/{tenant}"), id)
+    });
+    for (scope, id) in [&first, &second, &third] {
+        system.register_in(scope, id, false).await;
+    }
+    for (_, id) in [&first, &second] {
+        until_begun(&system, delete_now(&system, id).await).await;
+    }
+    let id = delete_now(&system, &third.1).await;
+    let why = until_frozen(&system, id, Stage::Announce).await;
+    assert_eq!((why.members, why.used, why.limit.most), (1, 2, 2), "{why}");
+    assert_eq!(why.limit.counted, Counted::Everywhere, "{why}");
+    system.two_beacons().await;
+    until_frozen(&system, id, Stage::Announce).await;
+    approve_before(&system, Stage::Announce).await;
+    until_begun(&system, id).await;
 }
 
 /// 30 % of four are two, since a part of one counts as one; of three it would be one.

@@ -1,16 +1,18 @@
 //! Complete listings only: one that misses a sentinel, that was cut, that was taken with something else, that is suddenly
 //! smaller or larger, or that is handed in where Sexton takes it, is refused. Nothing begins by it, and what may begin stays as the last one gave that was believed.
-use sexton_ledger::{Counted, NotDone};
+use serde_json::json;
+use sexton_ledger::{Counted, DeletionFilter, NotDone};
 use sexton_model::belts::budget::Exceeded;
 use sexton_model::belts::census::daily::Take;
 use sexton_model::belts::census::{Census, Listed, NotBelieved, Rules, Sentinel};
 use sexton_model::belts::{PauseSelector, Policy};
 use sexton_model::deletion::RecordStatus;
 use sexton_model::job::{Blocker, JobState, Stage};
+use sexton_model::resource::Presence;
 use sexton_model::{DeletionId, Kind, ResourceId, Scope};
 
 use super::budgets::{exceeded, frozen, policy};
-use super::system::{System, on_many_machines, ops, web01};
+use super::system::{System, TRUSTED, ask, on_many_machines, ops, web01};
 
 on_many_machines! {
     one_that_misses_a_sentinel_is_refused_and_opens_no_budget,
@@ -23,6 +25,7 @@ on_many_machines! {
     what_is_registered_in_another_scope_lets_no_more_begin,
     few_that_others_delete_in_each_of_many_scopes_stop_their_kind_everywhere,
     one_that_is_handed_in_where_sexton_takes_it_hides_no_foreign_deletion,
+    what_one_misses_is_not_deleted_and_gets_no_record,
 }
 
 fn vm(name: &str) -> ResourceId {
@@ -436,4 +439,44 @@ async fn one_that_is_handed_in_where_sexton_takes_it_hides_no_foreign_deletion()
     assert_eq!(stands.why, why.to_string(), "what came of its own");
     assert_eq!((stands.missing, stands.missing_named.iter().eq(&webs[1..])), (7, true), "{stands:?}");
     assert_eq!(system.ledger.pauses().await.unwrap().len(), 1);
+}
+
+/// Absence is no reason, in one that is believed either: what has no record gets none, and what has one goes when that says.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_misses_is_not_deleted_and_gets_no_record() {
+    let mut system = System::start_in_calendar_days(guarded("none = true")).await;
+    let url = system.serve_inventory().await;
+    let webs = webs(8);
+    register_keepers(&system).await;
+    register(&system, &webs).await;
+    let all = with_keepers(&webs);
+    assert_eq!(hand_in(&system, system.census(&all, 10).await).await.unwrap().paused, None);
+    let in_days = system.ledger.facts().await.unwrap().now.plus_ms(3 * 86_400_000);
+    let doomed = system.delete_named(webs[1].clone(), in_days).await;
+    let standing = async || {
+        let filter = DeletionFilter { limit: 100, ..DeletionFilter::default() };
+        let records = system.ledger.deletions(&filter).await.unwrap().items;
+        let records: Vec<DeletionId> = records.into_iter().map(|row| row.id).collect();
+        let jobs = system.ledger.health().await.unwrap().jobs;
+        let view = system.view(doomed).await;
+        (system.world(), records, jobs, view.deletion.jobs, view.audit.len())
+    };
+    let before = standing().await;
+    assert_eq!(before.1, [doomed]);
+
+    let census = system.census(&with_keepers(&webs[2..]), 8).await;
+    let body = json!({
+        "kind": census.kind, "scope": census.scope, "credential": census.credential, "fewer": true,
+        "taken_at": census.taken_at.utc().to_rfc3339(), "total": census.total, "listed": census.listed,
+    });
+    let believed = ask(&url, TRUSTED, "POST", "/v1/censuses", &body).await;
+    let found = &believed.body;
+    assert_eq!((believed.status, &found["missing_named"]), (201, &json!(&webs[..2])), "{believed:?}");
+    assert!(found["paused"].is_null() && found["paused_everywhere"].is_null(), "nobody is stopped: {found}");
+    system.engine.admit_what_waits().await.unwrap();
+    system.two_beacons().await;
+    assert_eq!(standing().await, before);
+    let view = system.ledger.resource(&webs[0]).await.unwrap().unwrap();
+    assert_eq!((view.presence, view.live), (Presence::Registered, None));
+    assert!(system.monitoring.changes().is_empty() && system.backup.changes().is_empty());
 }

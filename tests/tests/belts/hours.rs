@@ -2,7 +2,8 @@
 use std::path::Path;
 use std::time::SystemTime;
 
-use chrono::{Days, NaiveDate};
+use chrono::{Datelike, Days, NaiveDate, NaiveTime, Timelike, Utc};
+use chrono_tz::Tz;
 use sexton_coordinator::hours::Calendar;
 use sexton_ledger::NotDone;
 use sexton_model::belts::Policy;
@@ -22,6 +23,7 @@ on_many_machines! {
     what_has_begun_goes_on_outside_of_them,
     a_restore_keeps_no_hours,
     hours_that_change_meanwhile_count_at_once,
+    hours_are_those_that_the_clock_of_their_zone_shows,
     a_holiday_is_no_working_day_until_another_calendar_is_there,
     an_override_lets_one_stage_of_one_deletion_begin_outside_of_them,
 }
@@ -29,21 +31,30 @@ on_many_machines! {
 /// Whole days, of the weekday on which it is so many days from now.
 fn only_in(days: u64) -> Policy {
     let then = Timestamp::from(SystemTime::now()).plus_ms(days * 86_400_000).utc();
-    let day = then.format("%a").to_string().to_lowercase();
-    policy(&format!("days = [{day:?}]"))
+    policy(&only_on(then.date_naive()))
+}
+
+/// The weekday of this one, and no other.
+fn only_on(day: NaiveDate) -> String {
+    let day = day.format("%a").to_string().to_lowercase();
+    format!("days = [{day:?}]")
 }
 
 fn policy(days: &str) -> Policy {
-    let written: Written = toml::from_str(&section(days)).unwrap();
+    written(&section("UTC", days))
+}
+
+fn written(section: &str) -> Policy {
+    let written: Written = toml::from_str(section).unwrap();
     Policy { windows: written.windows().unwrap(), ..Policy::default() }
 }
 
-/// What `[windows]` says for whole days.
-fn section(days: &str) -> String {
-    format!("zone = \"UTC\"\nfrom = \"00:00\"\nto = \"24:00\"\n{days}\n")
+/// What `[windows]` says for whole days of this zone.
+fn section(zone: &str, days: &str) -> String {
+    format!("zone = {zone:?}\nfrom = \"00:00\"\nto = \"24:00\"\n{days}\n")
 }
 
-fn closed() -> Policy {
+pub fn closed() -> Policy {
     only_in(3)
 }
 
@@ -62,7 +73,7 @@ async fn delete_named(system: &System, resource: ResourceId) -> DeletionId {
     system.delete_named(resource, Timestamp(now.0 - 2 * 86_400_000_000)).await
 }
 
-fn by_hours(state: &JobState) -> bool {
+pub fn by_hours(state: &JobState) -> bool {
     matches!(state, JobState::Held { by: Blocker::Window { .. }, .. })
 }
 
@@ -124,6 +135,36 @@ async fn hours_that_change_meanwhile_count_at_once() {
     system.until_job(id, Stage::Hard, by_hours).await;
 }
 
+/// Where it is another day than in UTC. Whoever went by UTC would let it begin outside of these hours, and hold it inside.
+#[tokio::test(flavor = "multi_thread")]
+async fn hours_are_those_that_the_clock_of_their_zone_shows() {
+    let now = Timestamp::from(SystemTime::now()).utc();
+    // Fourteen hours ahead it is tomorrow, eleven behind yesterday; either way for an hour more at least.
+    let zone = if now.hour() >= 10 { "Pacific/Kiritimati" } else { "Pacific/Pago_Pago" };
+    let there: Tz = zone.parse().unwrap();
+    let (in_utc, local) = (now.date_naive(), now.with_timezone(&there).date_naive());
+    assert_ne!(in_utc.weekday(), local.weekday());
+    let on = |day: NaiveDate| written(&section(zone, &only_on(day)));
+
+    let system = System::start_in_calendar_days(on(in_utc)).await;
+    let id = delete(&system).await;
+    let job = system.until_job(id, Stage::Hard, by_hours).await;
+    let JobState::Held { by: Blocker::Window { opens, hours, .. }, .. } = &job.state else {
+        panic!("{job:?}")
+    };
+    let next = local.iter_days().skip(1).find(|day| day.weekday() == in_utc.weekday()).unwrap();
+    let midnight = next.and_time(NaiveTime::MIN).and_local_timezone(there).unwrap();
+    assert_eq!(*opens, Timestamp::from(midnight.with_timezone(&Utc)), "{hours}");
+    assert!(hours.ends_with(zone), "{hours}");
+    let world = system.world();
+    system.two_beacons().await;
+    assert_eq!(system.job(id, JobKind::Stage(Stage::Hard)).await.state, job.state);
+    assert_eq!(system.world(), world);
+
+    let system = system.restarted_with(on(local)).await;
+    system.until_over(id, RecordStatus::Recycled).await;
+}
+
 /// A calendar of these holidays. It takes the place of the one before as a whole: nobody ever reads half of it.
 fn holidays(folder: &Path, days: [NaiveDate; 2]) {
     let event = |day: NaiveDate| {
@@ -142,7 +183,7 @@ async fn a_holiday_is_no_working_day_until_another_calendar_is_there() {
     let now = Timestamp::from(SystemTime::now());
     let in_days = |days: u64| now.utc().date_naive() + Days::new(days);
     holidays(folder.path(), [in_days(0), in_days(1)]);
-    let text = format!("[windows]\nholidays = \"holidays.ics\"\n{}", section(EVERY_DAY));
+    let text = format!("[windows]\nholidays = \"holidays.ics\"\n{}", section("UTC", EVERY_DAY));
     let config = Config::parse(&folder.path().join("sexton.toml"), &text, &["windows"]).unwrap();
     let policy = sexton_coordinator::policy::read(&config, now).unwrap();
     let mut system = System::start_in_calendar_days(policy).await;

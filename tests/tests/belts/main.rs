@@ -16,6 +16,7 @@ mod findings;
 #[cfg(feature = "real-servers")]
 mod foretold;
 mod gate;
+mod glass;
 mod healthy;
 mod hours;
 mod images;
@@ -33,6 +34,7 @@ mod refusals;
 mod restores;
 mod second_person;
 mod seen;
+mod stated;
 mod steps;
 mod stops;
 mod surveys;

@@ -1,25 +1,33 @@
 //! What people stop a deletion with: holds, protection, pauses, ceilings.
+use std::path::Path;
+use std::time::SystemTime;
+
+use serde_json::json;
 use sexton_ledger::NotDone;
-use sexton_model::DeletionId;
-use sexton_model::belts::PauseSelector;
 use sexton_model::belts::ceiling::{Ceiling, NewCeiling};
+use sexton_model::belts::{PauseSelector, Policy};
 use sexton_model::decide::Event;
 use sexton_model::deletion::RecordStatus;
 use sexton_model::job::{Blocker, JobKind, JobState, Stage, StateName};
+use sexton_model::{DeletionId, ResourceId, Timestamp};
+use sexton_service::Config;
 
+use super::access::{NONE, deletion, reason};
 use super::gate::Point;
-use super::system::{System, backup, monitoring, on_many_machines, ops, until};
+use super::system::{System, TRUSTED, ask, backup, monitoring, on_many_machines, ops, until};
 
 on_many_machines! {
     a_hold_stops_before_the_claim_and_between_two_steps,
     a_protected_resource_goes_no_further,
     what_is_protected_once_it_has_a_record_does_not_begin,
+    what_the_configuration_protects_is_refused_and_does_not_begin,
     nothing_goes_above_its_ceiling,
     a_lower_ceiling_stops_between_two_steps_and_no_restore,
     a_pause_stops_exactly_what_it_covers,
     a_pause_of_a_later_step_holds_a_stage_before_it_begins,
     a_stage_does_not_begin_while_a_later_step_has_nobody,
     orders_on_their_way_are_stopped_by_the_beacon,
+    a_pause_by_http_stops_what_is_queued_and_what_is_delivered_until_it_is_lifted,
     a_pause_survives_a_restart,
     no_pause_stops_a_restore,
     nothing_is_undone_before_the_deadline_of_the_last_order,
@@ -94,6 +102,41 @@ async fn what_is_protected_once_it_has_a_record_does_not_begin() {
     system.two_beacons().await;
     assert!(held(&system.job(id, JobKind::Stage(Stage::Announce)).await.state));
     assert_eq!(system.world(), before);
+}
+
+/// What `[protect]` comes to that names these.
+fn protecting(resources: &[&str]) -> Policy {
+    let text = format!("[protect]\nresources = {resources:?}\n");
+    let config = Config::parse(Path::new("sexton.toml"), &text, &["protect"]).unwrap();
+    sexton_coordinator::policy::read(&config, Timestamp::from(SystemTime::now())).unwrap()
+}
+
+/// Both are registered as not protected. One of them had a record before the configuration named it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_configuration_protects_is_refused_and_does_not_begin() {
+    let system = System::not_started().await;
+    let before = system.world();
+    let id = system.delete().await;
+    let mut system = system.restarted_with(protecting(&["vm/web01", "vm/web02"])).await;
+    let other: ResourceId = "vm/web02".parse().unwrap();
+    system.register_named(&other, false).await;
+    for url in [system.serve_inventory().await, system.serve_beside().await] {
+        let refused = ask(&url, TRUSTED, "POST", "/v1/deletions", &deletion("vm/web02")).await;
+        let why = "vm/web02 is protected by [protect] in the coordinator's configuration";
+        assert_eq!((refused.status, refused.detail()), (422, why), "{refused:?}");
+    }
+    let view = system.ledger.resource(&other).await.unwrap().unwrap();
+    assert!(!view.resource.protected && view.live.is_none(), "{view:?}");
+
+    let held = |state: &JobState| matches!(state, JobState::Held { by: Blocker::Protected, .. });
+    system.until_job(id, Stage::Announce, held).await;
+    system.two_beacons().await;
+    let job = system.job(id, JobKind::Stage(Stage::Announce)).await;
+    assert!(held(&job.state) && job.cursor == 0, "not one step: {job:?}");
+    assert_eq!(system.world(), before);
+    let events = system.ledger.access_events(0, 100).await.unwrap();
+    let refusals = events.iter().filter(|(_, event)| event.what == "refused" && event.by == "root").count();
+    assert_eq!(refusals, 2, "each is written down");
 }
 
 async fn ceiling(system: &System, scope: Option<&str>, to: Option<Ceiling>) -> Result<(), NotDone> {
@@ -263,6 +306,56 @@ async fn orders_on_their_way_are_stopped_by_the_beacon() {
     assert_eq!(system.world(), before);
     assert_eq!(system.job(id, SOFT).await.attempts, 0, "a pause spends no attempt");
     assert!(system.ledger.resume(paused.pause.id, &ops(), None).await.unwrap().unwrap());
+    system.until_over(id, RecordStatus::Recycled).await;
+}
+
+/// One order lies in its queue, for its consumer is not there; the next one is stopped right before its change.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pause_by_http_stops_what_is_queued_and_what_is_delivered_until_it_is_lifted() {
+    let mut system = System::not_started().await;
+    let url = system.serve_inventory().await;
+    let pause = async || {
+        let paused = ask(&url, TRUSTED, "POST", "/v1/pauses", &reason()).await;
+        assert_eq!((paused.status, &paused.body["orders_out"]), (201, &json!(1)), "{paused:?}");
+        format!("/v1/pauses/{}", paused.body["pause"]["id"])
+    };
+    let lift = async |pause: &str| {
+        let lifted = ask(&url, TRUSTED, "DELETE", pause, &NONE).await;
+        assert_eq!(lifted.status, 200, "{lifted:?}");
+    };
+    system.start_coordinator();
+    for instance in [backup(), monitoring()] {
+        system.start_consumer(&instance).await;
+    }
+    // It has just pulsed, and so is ordered to look.
+    system.stop_last_consumer().await;
+    let before = system.world();
+    let id = system.delete().await;
+    until("it lies in its queue", async || system.orders_waiting(&monitoring()).await == 1).await;
+    let paused = pause().await;
+    system.start_consumer(&monitoring()).await;
+    system.until_answered(id, "before a pause").await;
+    let by_it = |state: &JobState| matches!(blocked(state), Some(Blocker::Pause { .. }));
+    let job = system.until_job(id, Stage::Announce, by_it).await;
+    assert_eq!((job.cursor, job.attempts), (0, 0), "a pause spends no attempt: {job:?}");
+
+    system.monitoring.close_at_change("silence", Point::Found);
+    lift(&paused).await;
+    system.monitoring.reached().await;
+    let paused = pause().await;
+    system.two_beacons().await;
+    system.monitoring.open();
+    let stopped = async || {
+        let trail = system.view(id).await.audit;
+        let mut of_soft = trail.iter().map(|row| &row.event).filter(|event| event.job == Some(SOFT));
+        of_soft.any(|event| event.detail.contains("before a pause"))
+    };
+    until("what was delivered is answered", stopped).await;
+    let job = system.until_job(id, Stage::Soft, by_it).await;
+    assert_eq!(job.attempts, 0, "{job:?}");
+    assert!(system.monitoring.changes().is_empty());
+    assert_eq!(system.world(), before);
+    lift(&paused).await;
     system.until_over(id, RecordStatus::Recycled).await;
 }
 
