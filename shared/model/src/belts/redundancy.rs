@@ -12,31 +12,33 @@
 //! only one left in it, is not bound. A stage that has begun is not stopped between two steps: half of it done is no
 //! redundancy either.
 //!
-//! Nor does a member retire whose soft stage is held by **anything else than this belt**, such as a pause of its own
-//! scope or a batch that waits for an approval: it stays for now, and the others must not leave it alone. One that is held
-//! by this belt does: it waits for nothing but the others. So that this is true, this belt is asked last of all.
+//! Nor does a member retire whose soft stage **anything else than this belt** stops: it stays for now, and the others must
+//! not leave it alone. That is what holds it since somebody looked at it, and what stops it *now*, whether or not anybody has
+//! looked: a pause, a notice that came back, a batch that it is one of, or that it stands midway, parked or stopped between
+//! two steps. A pause of one subsystem counts, too: which steps another member has left is not known here. Whom this belt
+//! alone stops does retire: it waits for nothing but the others. So that this is true, this belt is asked last of all.
 //!
 //! Nobody waits in a circle. Whom something else stops waits for that alone, and that asks nothing of the group, so this
-//! belt never keeps it from ending. Once it has ended and somebody has looked, the member counts. The last one of which
-//! this is true finds all others retired, and goes; at the next look so do they. Of two that only this belt holds neither
-//! waits for the other, since both count. And a whole group that is frozen as one batch is not bound at all before one of
-//! it goes: it waits for the approval.
+//! belt never keeps it from ending. Once it has ended, and somebody has looked if that held it, the member counts. The last
+//! one of which this is true finds all others retired, and goes; at the next look so do they. Of two that only this belt
+//! holds neither waits for the other, since both count. And a whole group that is frozen as one batch is not bound at all
+//! before one of it goes: it waits for the approval.
 //!
-//! Not looked at is what would stop a member that is due and held by nothing so far, because nobody has looked at it yet,
-//! or because it waits for credit or to be admitted. It counts until it is held. Nor is what came since the last look at one
-//! that this belt holds, such as a pause: that look is at most a minute old. And a member of two groups that is held because
-//! of one counts as retired in the other, whose members may so leave it alone until that is over.
+//! Not looked at is what takes more to know of a member than a few columns: whether it has lost grace, whether those are
+//! there whom it needs, and whether it will be admitted. It counts until that holds it. And a member of two groups that is
+//! held because of one counts as retired in the other, whose members may so leave it alone until that is over: whether it
+//! waits there follows from all groups of its fellows, which are not read.
 //!
 //! Groups are what resources state now, not what they stated when a record was made: the members that are left are what
 //! counts.
 use std::collections::{BTreeMap, HashMap};
 
-use super::Policy;
-use super::ceiling::{Ceiling, Ceilings};
-use crate::decide::Context;
+use super::ceiling::Ceiling;
+use super::{InForce, Pause, Policy};
+use crate::decide::{Context, notice};
 use crate::deletion::{Deletion, RecordStatus};
 use crate::drill;
-use crate::id::{DeletionId, ResourceId, Scope};
+use crate::id::{DeletionId, Kind, ResourceId, Scope};
 use crate::job::{Blocker, Job, JobKind, JobState, Stage};
 use crate::time::Timestamp;
 
@@ -49,22 +51,32 @@ pub struct Going {
     pub reached: Option<Stage>,
     /// When its soft stage is due, if that is known, it has not begun, and nothing but this belt holds it.
     pub soft_due: Option<Timestamp>,
+    /// Its soft stage is over.
+    pub off: bool,
+    /// Something else stops its soft stage, whoever looked at it last: it stands still midway, or the notice came back.
+    pub stopped: bool,
+    /// Its soft stage was one of a batch that waits when it was read: no deletion says so before somebody has looked.
+    pub frozen: bool,
     /// It is being restored, and so will stay.
     pub restoring: bool,
     /// It may well stay: a hold or a protection is on it, or it is a drill's. What the configuration protects stays, too,
     /// which is looked up when one decides.
     pub kept: bool,
-    /// Its scope, whose ceiling may keep it.
+    /// Its scope, whose ceiling or pause may keep it.
     pub scope: Scope,
 }
 
 impl Going {
     /// Where `deletion` stands; none if it is over.
     pub fn of(deletion: &Deletion) -> Option<Self> {
+        let soft = deletion.stage_job(Stage::Soft).map(|job| &job.state);
         deletion.status.live().then(|| Self {
             deletion: deletion.id,
             reached: deletion.jobs.iter().filter_map(reached).max(),
-            soft_due: deletion.stage_job(Stage::Soft).and_then(|job| due(&job.state)),
+            soft_due: soft.and_then(due),
+            off: soft == Some(&JobState::Done),
+            stopped: soft.is_some_and(stands_still) || notice::came_back_since(deletion).is_some(),
+            frozen: false,
             restoring: deletion.status == RecordStatus::Restoring,
             kept: deletion.protected
                 || !deletion.resource_holds.is_empty()
@@ -74,13 +86,21 @@ impl Going {
         })
     }
 
-    /// Whether it is retired by `now`, as far as ceilings let it.
-    fn retires(&self, now: Timestamp, ceilings: &Ceilings) -> bool {
+    /// Whether it, one of `kind`, is retired by `now`, as far as what is in force lets it.
+    fn retires(&self, kind: &Kind, now: Timestamp, in_force: &InForce) -> bool {
+        let InForce { ceilings, pauses, .. } = in_force;
         let begins = self.reached.is_some() || self.soft_due.is_some_and(|due| due <= now);
         begins
             && !self.restoring
             && !self.kept
+            && (self.off || !self.waits(kind, pauses))
             && ceilings.height(&self.scope) >= Ceiling::needed_for(Stage::Soft)
+    }
+
+    /// Whether its soft stage, which is not over, waits for something else than its groups.
+    fn waits(&self, kind: &Kind, pauses: &[Pause]) -> bool {
+        let paused = |pause: &Pause| pause.covers.may_cover(Stage::Soft, kind, &self.scope);
+        self.stopped || (self.frozen && self.reached.is_none()) || pauses.iter().any(paused)
     }
 }
 
@@ -98,6 +118,22 @@ fn due(state: &JobState) -> Option<Timestamp> {
         | JobState::Done
         | JobState::Cancelled
         | JobState::Rescued => None,
+    }
+}
+
+/// Whether what has begun waits for a person, or for the end of what stopped it between two steps.
+fn stands_still(state: &JobState) -> bool {
+    match state {
+        JobState::Ready { blocked, .. } => blocked.is_some(),
+        JobState::Parked { .. } => true,
+        JobState::Scheduled { .. }
+        | JobState::Held { .. }
+        | JobState::Running(_)
+        | JobState::Waiting { .. }
+        | JobState::Cancelling(_)
+        | JobState::Done
+        | JobState::Cancelled
+        | JobState::Rescued => false,
     }
 }
 
@@ -155,9 +191,11 @@ impl Groups {
         let resource = &deletion.record.resource.id;
         let going = Going::of(deletion);
         for member in self.0.values_mut().flatten().filter(|member| member.resource == *resource) {
+            let known = member.going.as_ref();
             // Of an earlier record nobody wants to know.
-            if member.going.as_ref().is_none_or(|known| known.deletion == deletion.id) {
-                member.going.clone_from(&going);
+            if known.is_none_or(|known| known.deletion == deletion.id) {
+                let frozen = known.is_some_and(|known| known.frozen);
+                member.going = going.clone().map(|going| Going { frozen, ..going });
             }
         }
     }
@@ -183,13 +221,13 @@ impl Groups {
         &self,
         resource: &ResourceId,
         own: &Going,
-        (now, ceilings, policy): (Timestamp, &Ceilings, &Policy),
+        (now, in_force, policy): (Timestamp, &InForce, &Policy),
     ) -> Option<(&str, &ResourceId)> {
         let retires = |member: &Member| match &member.going {
             None => false,
             Some(_) if policy.protected.contains(&member.resource) => false,
             Some(_) if member.resource == *resource => !own.restoring && !own.kept,
-            Some(going) => going.retires(now, ceilings),
+            Some(going) => going.retires(&member.resource.kind, now, in_force),
         };
         self.0.iter().find_map(|(name, members)| {
             members.iter().find(|member| member.resource == *resource)?;
@@ -230,7 +268,7 @@ pub(super) fn blocker(deletion: &Deletion, job: &Job, context: &Context<'_>) -> 
         return None;
     }
     let own = Going::of(deletion)?;
-    let known = (*now, &in_force.ceilings, *policy);
+    let known = (*now, *in_force, *policy);
     let (group, other) = groups.first(&deletion.record.resource.id, &own, known)?;
     Some(Blocker::Redundancy { group: group.to_owned(), other: other.clone() })
 }

@@ -1,12 +1,27 @@
 use std::sync::Arc;
 
 use super::*;
+use crate::belts::PauseSelector;
 
 const NOW: Timestamp = Timestamp(10);
 
 fn going(id: i64, reached: Option<Stage>, restoring: bool) -> Going {
     let (soft_due, scope) = (reached.is_none().then_some(NOW), "tenants/acme".parse().unwrap());
-    Going { deletion: DeletionId(id), reached, soft_due, restoring, kept: false, scope }
+    let (off, stopped, frozen, kept) = (reached > Some(Stage::Soft), false, false, false);
+    Going { deletion: DeletionId(id), reached, soft_due, off, stopped, frozen, restoring, kept, scope }
+}
+
+/// Ceilings of every scope, and pauses of these.
+fn in_force(to: Ceiling, paused: &[PauseSelector]) -> InForce {
+    let pause = |covers: &PauseSelector| Pause {
+        id: 1,
+        covers: covers.clone(),
+        by: "ops".parse().unwrap(),
+        reason: "something smells".into(),
+        since: NOW,
+    };
+    let pauses = paused.iter().map(pause).collect();
+    InForce { pauses, ceilings: crate::decide::test_ceiling(to), ..InForce::default() }
 }
 
 fn member(name: &str, record: Option<(i64, Option<Stage>, bool)>) -> (String, Member) {
@@ -15,8 +30,11 @@ fn member(name: &str, record: Option<(i64, Option<Stage>, bool)>) -> (String, Me
 }
 
 fn first(groups: &Groups, resource: &str, own: &Going) -> Option<String> {
-    let ceilings = crate::decide::test_ceiling(Ceiling::Purge);
-    let first = groups.first(&resource.parse().unwrap(), own, (NOW, &ceilings, &Policy::default()));
+    first_under(&in_force(Ceiling::Purge, &[]), groups, resource, own)
+}
+
+fn first_under(in_force: &InForce, groups: &Groups, resource: &str, own: &Going) -> Option<String> {
+    let first = groups.first(&resource.parse().unwrap(), own, (NOW, in_force, &Policy::default()));
     first.map(|(group, other)| format!("{group} {other}"))
 }
 
@@ -54,15 +72,15 @@ fn a_group_that_is_retired_as_a_whole_is_not_bound() {
 fn who_is_not_retired_now_is_not_retired_with_the_group() {
     let own = going(5, None, false);
     let b_goes = Some("db-main vm/b".to_owned());
-    let by_policy = |c: Going, ceilings: &Ceilings, policy: &Policy| {
+    let by_policy = |c: Going, in_force: &InForce, policy: &Policy| {
         let third = Member { resource: "vm/c".parse().unwrap(), going: Some(c) };
         let both = [member("a", Some((5, None, false))), member("b", Some((1, Some(Stage::Soft), false)))];
         let groups = Groups::of(both.into_iter().chain([("db-main".to_owned(), third)]));
-        let first = groups.first(&"vm/a".parse().unwrap(), &own, (NOW, ceilings, policy));
+        let first = groups.first(&"vm/a".parse().unwrap(), &own, (NOW, in_force, policy));
         first.map(|(group, other)| format!("{group} {other}"))
     };
-    let waits = |c: Going, ceilings: &Ceilings| by_policy(c, ceilings, &Policy::default());
-    let open = crate::decide::test_ceiling(Ceiling::Purge);
+    let waits = |c: Going, in_force: &InForce| by_policy(c, in_force, &Policy::default());
+    let open = in_force(Ceiling::Purge, &[]);
     let c = || going(9, None, false);
     assert_eq!(waits(c(), &open), None, "due by now");
     assert_eq!(waits(Going { reached: Some(Stage::Hard), soft_due: None, ..c() }, &open), None, "it goes");
@@ -70,7 +88,7 @@ fn who_is_not_retired_now_is_not_retired_with_the_group() {
     assert_eq!(waits(Going { soft_due: Some(later), ..c() }, &open), b_goes, "due in years");
     assert_eq!(waits(Going { soft_due: None, ..c() }, &open), b_goes, "not announced");
     assert_eq!(waits(Going { kept: true, ..c() }, &open), b_goes, "held, protected, or a drill's");
-    let observed = crate::decide::test_ceiling(Ceiling::Announce);
+    let observed = in_force(Ceiling::Announce, &[]);
     assert_eq!(waits(c(), &observed), b_goes, "its scope may go no further than announce");
     let protecting = |name: &str| Policy { protected: [name.parse().unwrap()].into(), ..Policy::default() };
     assert_eq!(by_policy(c(), &open, &protecting("vm/c")), b_goes, "the configuration protects it");
@@ -102,6 +120,24 @@ fn who_is_held_by_anything_else_does_not_retire_by_then() {
     }
 }
 
+#[test]
+fn what_a_deletion_says_of_its_soft_stage() {
+    let (d, ..) = crate::decide::test_deletion();
+    let soft = |state: JobState| {
+        let mut d = d.clone();
+        d.jobs.iter_mut().find(|job| job.kind == JobKind::Stage(Stage::Soft)).unwrap().state = state;
+        let going = Going::of(&d).unwrap();
+        (going.off, going.stopped)
+    };
+    let blocked = Some(Blocker::Protected);
+    assert_eq!(soft(JobState::Scheduled { due_at: Some(NOW) }), (false, false));
+    assert_eq!(soft(JobState::Ready { since: NOW, blocked: None }), (false, false), "it waits for credit");
+    assert_eq!(soft(JobState::Ready { since: NOW, blocked }), (false, true), "stopped between two steps");
+    assert_eq!(soft(JobState::Parked { reason: "another uuid".into() }), (false, true));
+    assert_eq!(soft(JobState::Waiting { until: NOW, reason: "no answer".into() }), (false, false));
+    assert_eq!(soft(JobState::Done), (true, false));
+}
+
 fn held(by: Blocker) -> JobState {
     JobState::Held { due_at: NOW, by }
 }
@@ -110,8 +146,73 @@ fn by_group() -> Blocker {
     Blocker::Redundancy { group: "db-main".into(), other: "vm/a".parse().unwrap() }
 }
 
+/// `a` is due as well as `c`, which nobody has looked at; `b` goes. Whatever stops `c` now, it stays, and `a` waits.
+#[test]
+fn what_stops_one_now_counts_before_anybody_has_looked_at_it() {
+    let waits = |c: Going, paused: &[PauseSelector]| {
+        let third = Member { resource: "vm/c".parse().unwrap(), going: Some(c) };
+        let both = [member("a", Some((5, None, false))), member("b", Some((1, Some(Stage::Hard), false)))];
+        let groups = Groups::of(both.into_iter().chain([("db-main".to_owned(), third)]));
+        let own = going(5, None, false);
+        first_under(&in_force(Ceiling::Purge, paused), &groups, "vm/a", &own).is_some()
+    };
+    let c = || Going { scope: "tenants/globex".parse().unwrap(), ..going(9, None, false) };
+    assert!(!waits(c(), &[]), "nothing stops it");
+    assert!(waits(Going { stopped: true, ..c() }, &[]), "its notice came back");
+    assert!(waits(Going { frozen: true, ..c() }, &[]), "it is one of a batch");
+
+    let all = PauseSelector::default();
+    let of = |scope: &str| PauseSelector { scope: Some(scope.parse().unwrap()), ..all.clone() };
+    let at = |stage| PauseSelector { stage: Some(stage), ..all.clone() };
+    let kinds = |kind: &str| PauseSelector { kind: Some(kind.parse().unwrap()), ..all.clone() };
+    let dns = PauseSelector { subsystem: Some("dns".parse().unwrap()), ..all.clone() };
+    let both = PauseSelector { stage: Some(Stage::Soft), ..of("tenants/globex") };
+    for stops in [all.clone(), of("tenants/globex"), of("tenants"), at(Stage::Soft), kinds("vm"), dns, both] {
+        assert!(waits(c(), std::slice::from_ref(&stops)), "{stops}");
+        let begun = Going { reached: Some(Stage::Soft), soft_due: None, ..c() };
+        assert!(waits(begun.clone(), std::slice::from_ref(&stops)), "{stops}: it is not off yet");
+        assert!(!waits(Going { off: true, ..begun }, &[stops]), "it is off");
+    }
+    let others = [of("tenants/glob"), at(Stage::Hard), kinds("image")];
+    assert!(!waits(c(), &others), "they stop something else");
+
+    let begun = Going { reached: Some(Stage::Soft), soft_due: None, ..c() };
+    assert!(!waits(Going { frozen: true, ..begun.clone() }, &[]), "of that batch it has begun");
+    assert!(waits(Going { stopped: true, ..begun.clone() }, &[]), "parked");
+    assert!(!waits(Going { stopped: true, off: true, ..begun }, &[]), "what it was parked for is over");
+}
+
+/// Two in one scope, one in another that is paused, all of them due, and nobody has looked: by due date and record they are
+/// claimed one after the other, in whatever order.
+#[test]
+fn of_a_group_that_is_due_as_a_whole_one_goes_while_another_is_paused() {
+    let soft = PauseSelector { stage: Some(Stage::Soft), ..PauseSelector::default() };
+    let globex = PauseSelector { scope: Some("tenants/globex".parse().unwrap()), ..soft };
+    for order in [[1, 2, 3], [1, 3, 2], [2, 1, 3], [2, 3, 1], [3, 1, 2], [3, 2, 1]] {
+        let mut members =
+            [("a", 1), ("b", 2), ("c", 3)].map(|(name, id)| member(name, Some((id, None, false))));
+        members[2].1.going.as_mut().unwrap().scope = "tenants/globex".parse().unwrap();
+        let gone = |members: &[(String, Member)]| {
+            members.iter().filter(|(_, m)| m.going.as_ref().unwrap().reached.is_some()).count()
+        };
+        let paused = in_force(Ceiling::Purge, std::slice::from_ref(&globex));
+        for which in [order, order].into_iter().flatten() {
+            look_under(&paused, &mut members, which - 1, which == 3);
+        }
+        assert_eq!(gone(&members), 1, "{order:?}");
+        for which in [order, order].into_iter().flatten() {
+            look(&mut members, which - 1, false);
+        }
+        assert_eq!(gone(&members), 3, "all of it is retired, {order:?}");
+    }
+}
+
 /// Look at a member whose soft stage is due, as a claim or a recheck does: something else may stop it.
 fn look(members: &mut [(String, Member)], which: usize, stopped: bool) {
+    look_under(&in_force(Ceiling::Purge, &[]), members, which, stopped);
+}
+
+fn look_under(in_force: &InForce, members: &mut [(String, Member)], which: usize, stopped: bool) {
     let resource = members[which].1.resource.to_string();
     let own = members[which].1.going.clone().unwrap();
     if own.reached.is_some() {
@@ -120,7 +221,7 @@ fn look(members: &mut [(String, Member)], which: usize, stopped: bool) {
     let groups = Groups::of(members.to_vec());
     let looked_at = if stopped {
         Going { soft_due: due(&held(Blocker::Protected)), ..own }
-    } else if first(&groups, &resource, &own).is_some() {
+    } else if first_under(in_force, &groups, &resource, &own).is_some() {
         Going { soft_due: due(&held(by_group())), ..own }
     } else {
         Going { reached: Some(Stage::Soft), soft_due: None, ..own }
@@ -190,8 +291,12 @@ fn what_was_decided_since_counts_rather_than_what_was_read() {
     let id = d.record.resource.id.clone();
     let read = going(d.id.0, None, false);
     let other = member("other", None);
+    let read = Going { frozen: true, ..read };
     let mut groups =
         Groups::of([("g".to_owned(), Member { resource: id, going: Some(read) }), ("g".into(), other.1)]);
+    groups.note_all([&d]);
+    let member = groups.0["g"].iter().find(|member| member.resource == d.record.resource.id).unwrap();
+    assert!(member.going.as_ref().unwrap().frozen, "a deletion does not know of its batch");
     let own = going(d.id.0 + 1, None, false);
     assert_eq!(first(&groups, "vm/other", &own), None);
     let soft = d.jobs.iter_mut().find(|job| job.kind == JobKind::Stage(Stage::Soft)).unwrap();
