@@ -163,6 +163,7 @@ macro_rules! conformance_tests {
             a_new_ledger_only_observes,
             over_the_limit_not_one_begins,
             what_fits_begins_and_slow_drips_count,
+            the_oldest_batch_gets_what_becomes_free_of_a_shared_number,
             many_that_come_one_by_one_are_a_crowd,
             a_crowd_is_one_wherever_the_pieces_end,
             what_is_still_held_by_a_ceiling_is_of_no_crowd,

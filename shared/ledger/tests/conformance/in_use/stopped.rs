@@ -6,10 +6,10 @@ use sexton_model::decide::Event;
 use sexton_model::job::{Blocker, Stage, StateName};
 use sexton_model::step::Outcome;
 
-use super::super::Fixture;
-use super::super::budgets::policy;
-use super::super::stage::{DAY, Stagehand, actor, job_id, resource};
 use super::{announced, blocked, doomed, member, soft_is_due};
+use crate::conformance::Fixture;
+use crate::conformance::budgets::policy;
+use crate::conformance::stage::{DAY, Stagehand, actor, job_id, resource};
 
 /// One more of the group, in another scope.
 async fn elsewhere(on: &Stagehand, name: &str) -> ResourceId {
