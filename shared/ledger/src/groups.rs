@@ -46,6 +46,12 @@ pub(crate) struct LiveRow {
     pub(crate) reached: Option<i64>,
     /// When its soft stage is due, if that is known, it has not begun, and nothing but redundancy holds it.
     pub(crate) soft_due: Option<i64>,
+    /// Whether its soft stage is over.
+    pub(crate) off: bool,
+    /// Whether its soft stage stands midway, parked or stopped between two steps, or its notice came back.
+    pub(crate) stopped: bool,
+    /// Whether its soft stage is one of a batch that waits.
+    pub(crate) frozen: bool,
     /// Whether a hold or a protection is on it.
     pub(crate) kept: bool,
     pub(crate) scope: Scope,
@@ -60,6 +66,9 @@ pub(crate) fn groups(rows: impl IntoIterator<Item = MemberRow>) -> Groups {
             deletion: live.deletion,
             reached: live.reached.and_then(stage).filter(|stage| binds(*stage)),
             soft_due: live.soft_due.map(Timestamp),
+            off: live.off,
+            stopped: live.stopped,
+            frozen: live.frozen,
             restoring: live.status == RecordStatus::Restoring,
             kept: live.kept || live.requested_by == drill::actor().as_str(),
             scope: live.scope,

@@ -202,9 +202,14 @@ impl PauseSelector {
     fn covers_stage(&self, deletion: &Deletion, job: &Job) -> bool {
         let JobKind::Stage(stage) = job.kind else { return false };
         let resource = &deletion.record.resource;
+        self.may_cover(stage, &resource.id.kind, &resource.scope)
+    }
+
+    /// Whether it covers this stage of what is of that kind and scope, if it has a step of its subsystem.
+    fn may_cover(&self, stage: Stage, kind: &Kind, scope: &Scope) -> bool {
         self.stage.is_none_or(|s| s == stage)
-            && self.kind.as_ref().is_none_or(|k| *k == resource.id.kind)
-            && self.scope.as_ref().is_none_or(|s| within(&resource.scope, s))
+            && self.kind.as_ref().is_none_or(|k| k == kind)
+            && self.scope.as_ref().is_none_or(|s| within(scope, s))
     }
 }
 

@@ -99,7 +99,7 @@ async fn until_begun(system: &System, id: DeletionId) {
 
 /// It was looked at again, and not one step of it is done. What it would exceed: members, begun, and how many may.
 async fn stays_frozen(system: &System, id: DeletionId) -> (u64, u64, u64) {
-    let Exceeded { members, used, limit } = looked_at_again(system, id).await;
+    let Exceeded { members, used, limit, .. } = looked_at_again(system, id).await;
     assert!(!limit.uncounted, "it was counted");
     (members, used, limit.most)
 }

@@ -23,18 +23,26 @@ const REQUESTERS: &str = "SELECT g.name, min(d.id), c.body::json ->> 'requested_
      JOIN deletions d ON d.resource = g.resource AND d.live JOIN records c ON c.deletion_id = d.id \
      WHERE g.name = ANY($1) GROUP BY 1, 3";
 /// What has begun: neither scheduled nor held, nor cancelled before anything of it was done. And due: whose soft stage
-/// nothing holds but redundancy. Only a blocker is JSON, so the reason is read as such under that state alone.
+/// nothing holds but redundancy. Only a blocker is JSON, so the reason is read as such under that state alone. Of what was
+/// said of a notice that was sent the last counts: that it came back, or that everybody was told otherwise. In what people
+/// write quotes are escaped, so no text of theirs reads like a claim.
 const MEMBERS: &str = "SELECT g.name, r.id, r.presence, d.id, d.status, \
      (SELECT max(j.id % 8) FROM jobs j WHERE j.id BETWEEN d.id * 8 AND d.id * 8 + 4 \
        AND (j.state NOT IN (0, 1, 8) OR j.cursor > 0 OR j.touched)), \
-     (SELECT CASE j.state WHEN 0 THEN j.due_at \
-       WHEN 1 THEN CASE j.reason::json ->> 'by' WHEN 'redundancy' THEN j.due_at END END \
-       FROM jobs j WHERE j.id = d.id * 8 + 1), \
+     CASE s.state WHEN 0 THEN s.due_at \
+       WHEN 1 THEN CASE s.reason::json ->> 'by' WHEN 'redundancy' THEN s.due_at END END, \
      r.protected OR EXISTS (SELECT 1 FROM holds h WHERE h.deletion_id = d.id) \
        OR EXISTS (SELECT 1 FROM resource_holds h WHERE h.resource = r.id), \
-     d.scope, (SELECT c.body::json ->> 'requested_by' FROM records c WHERE c.deletion_id = d.id) \
+     d.scope, (SELECT c.body::json ->> 'requested_by' FROM records c WHERE c.deletion_id = d.id), \
+     coalesce(s.state = 7, false), coalesce(s.state = 6 OR (s.state = 2 AND s.reason IS NOT NULL), false) \
+       OR coalesce((SELECT strpos(w.body, '\"claim\":\"bounced\"') > 0 FROM waivers w WHERE w.deletion_id = d.id \
+         AND (strpos(w.body, '\"claim\":\"bounced\"') > 0 OR strpos(w.body, '\"claim\":\"told\"') > 0) \
+         ORDER BY w.number DESC LIMIT 1), false), \
+     coalesce((SELECT b.waits FROM batch_members m JOIN batches b ON b.id = m.batch WHERE m.job = d.id * 8 + 1), false) \
      FROM redundancy_groups g JOIN resources r ON r.id = g.resource \
-     LEFT JOIN deletions d ON d.resource = r.id AND d.live WHERE g.name = ANY($1) ORDER BY g.name, r.id";
+     LEFT JOIN deletions d ON d.resource = r.id AND d.live \
+     LEFT JOIN LATERAL (SELECT state, due_at, reason FROM jobs WHERE id = d.id * 8 + 1 OFFSET 0) s ON true \
+     WHERE g.name = ANY($1) ORDER BY g.name, r.id";
 
 /// The groups that these deletions' resources state to belong to, each locked until the end of the transaction: whoever
 /// claims another member waits, and then sees what was claimed here. Behind the gate and before all rows.
@@ -87,6 +95,9 @@ pub(super) async fn members(db: &mut PgConnection, names: &[String]) -> Result<G
                     kept: row.try_get(7).map_err(part())?,
                     scope: scope.parse().map_err(|_| corrupt("deletions", id, "not a scope"))?,
                     requested_by: row.try_get(9).map_err(part())?,
+                    off: row.try_get(10).map_err(part())?,
+                    stopped: row.try_get(11).map_err(part())?,
+                    frozen: row.try_get(12).map_err(part())?,
                 })
             }
         };

@@ -41,20 +41,28 @@ fn named(db: &Db, sql: &'static str, of: String) -> Result<Groups, LedgerError> 
 }
 
 /// What has begun is neither scheduled nor held, nor cancelled before anything of it was done. And due: whose soft stage
-/// nothing holds but redundancy. Only a blocker is JSON, so the reason is read as such under that state alone.
+/// nothing holds but redundancy. Only a blocker is JSON, so the reason is read as such under that state alone. Of what was
+/// said of a notice that was sent the last counts: that it came back, or that everybody was told otherwise. In what people
+/// write quotes are escaped, so no text of theirs reads like a claim.
 fn members(db: &Db, names: &[String]) -> Result<Groups, LedgerError> {
     let sql = "SELECT g.name, r.id, r.presence, d.id, d.status, \
                (SELECT max(j.id % 8) FROM jobs AS j WHERE j.id >= d.id * 8 AND j.id < d.id * 8 + 5 \
                AND (j.state NOT IN (0, 1, 8) OR j.cursor > 0 OR j.touched)), \
-               (SELECT CASE j.state WHEN 0 THEN j.due_at \
-               WHEN 1 THEN iif(json_extract(j.reason, '$.by') = 'redundancy', j.due_at, NULL) END \
-               FROM jobs AS j WHERE j.id = d.id * 8 + 1), \
+               CASE s.state WHEN 0 THEN s.due_at \
+               WHEN 1 THEN iif(json_extract(s.reason, '$.by') = 'redundancy', s.due_at, NULL) END, \
                r.protected OR EXISTS (SELECT 1 FROM holds AS h WHERE h.deletion_id = d.id) \
                OR EXISTS (SELECT 1 FROM resource_holds AS h WHERE h.resource = r.id), \
-               c.scope, c.body ->> 'requested_by' \
+               c.scope, c.body ->> 'requested_by', \
+               coalesce(s.state = 7, 0), coalesce(s.state = 6 OR (s.state = 2 AND s.reason IS NOT NULL), 0) \
+               OR coalesce((SELECT instr(w.body, '\"claim\":\"bounced\"') > 0 FROM waivers AS w \
+               WHERE w.deletion_id = d.id AND (instr(w.body, '\"claim\":\"bounced\"') > 0 \
+               OR instr(w.body, '\"claim\":\"told\"') > 0) ORDER BY w.number DESC LIMIT 1), 0), \
+               EXISTS (SELECT 1 FROM batch_members AS m JOIN batches AS b ON b.id = m.batch AND b.waits \
+               WHERE m.job = d.id * 8 + 1) \
                FROM json_each(?) AS n CROSS JOIN redundancy_groups AS g ON g.name = n.value \
                JOIN resources AS r ON r.id = g.resource LEFT JOIN deletions AS d ON d.resource = r.id AND d.live \
-               LEFT JOIN records AS c ON c.deletion_id = d.id ORDER BY g.name, r.id";
+               LEFT JOIN records AS c ON c.deletion_id = d.id \
+               LEFT JOIN jobs AS s ON s.id = d.id * 8 + 1 ORDER BY g.name, r.id";
     let mut bind = Bind::default();
     bind.add(text(&names)?);
     let mut members = Vec::new();
@@ -75,6 +83,9 @@ fn members(db: &Db, names: &[String]) -> Result<Groups, LedgerError> {
                     kept: row.try_get(7).map_err(store(DOING))?,
                     scope: scope.parse().map_err(|e| codes::corrupt("records", id, e))?,
                     requested_by: by.to_owned(),
+                    off: row.try_get(10).map_err(store(DOING))?,
+                    stopped: row.try_get(11).map_err(store(DOING))?,
+                    frozen: row.try_get(12).map_err(store(DOING))?,
                 })
             }
         };

@@ -1,5 +1,6 @@
 //! Budgets: what is due is admitted, or frozen together; and what a person approves goes on.
 mod lifting;
+mod turns;
 
 use sexton_ledger::{Admitted, Approval, BatchView, NotDone, Options};
 use sexton_model::belts::Policy;
@@ -10,6 +11,7 @@ use sexton_model::job::{Blocker, JobKind, JobState, Stage, StateName};
 use sexton_model::{DeletionId, JobId, Timestamp};
 
 pub use self::lifting::*;
+pub use self::turns::*;
 
 use super::Fixture;
 use super::cancel::cancel;

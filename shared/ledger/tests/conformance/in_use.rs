@@ -1,4 +1,6 @@
 //! Holds on resources, and redundancy groups.
+mod stopped;
+
 use sexton_ledger::{Intent, NewDeletion, NotDone, Options};
 use sexton_model::access::Registrar;
 use sexton_model::belts::resource_hold::{CannotHold, NewHold, RELEASE, Which};
@@ -9,6 +11,8 @@ use sexton_model::job::{Blocker, JobKind, JobState, Stage, StateName};
 use sexton_model::resource::Resource;
 use sexton_model::step::Mode;
 use sexton_model::{DeletionId, ResourceId};
+
+pub use self::stopped::*;
 
 use super::Fixture;
 use super::cancel::cancel;
@@ -224,6 +228,10 @@ async fn doomed(on: &Stagehand, resource: &ResourceId) -> DeletionId {
 async fn announced(on: &Stagehand, id: DeletionId) {
     let first = on.claim(id, Stage::Announce).await.unwrap().dispatch;
     on.play(first, &mut Vec::new(), |_, _| false).await;
+    soft_is_due(on, id).await;
+}
+
+async fn soft_is_due(on: &Stagehand, id: DeletionId) {
     if let JobState::Scheduled { due_at: Some(due_at) } = on.job(id, JobKind::Stage(Stage::Soft)).await.state
     {
         on.until(due_at).await;

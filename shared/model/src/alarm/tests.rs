@@ -184,7 +184,7 @@ fn batch(number: i64, scope: &str, waiting: u64, most: u64) -> BatchFact {
         batch: number,
         group,
         frozen_at: Timestamp(0),
-        exceeded: Exceeded { members: waiting, used: 0, limit },
+        exceeded: Exceeded { members: waiting, used: 0, before: 0, limit },
         waiting,
     }
 }

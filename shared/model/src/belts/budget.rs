@@ -93,6 +93,13 @@ pub struct Group {
     pub stage: Stage,
 }
 
+impl Group {
+    /// Whether both are of one kind and stage: others have numbers of their own.
+    fn is_like(&self, other: &Self) -> bool {
+        self.kind == other.kind && self.stage == other.stage
+    }
+}
+
 /// Whose admissions are added up.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -147,6 +154,9 @@ pub struct Exceeded {
     pub members: u64,
     /// How many have begun that count.
     pub used: u64,
+    /// How many wait before them for what becomes free of the same number, in older batches of other groups.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub before: u64,
     /// What they would exceed.
     pub limit: Limit,
 }
@@ -160,7 +170,7 @@ impl Exceeded {
 
 impl fmt::Display for Exceeded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { members, used, limit: Limit { counted, most, days, uncounted } } = self;
+        let Self { members, used, before, limit: Limit { counted, most, days, uncounted } } = self;
         if *uncounted {
             return write!(
                 f,
@@ -169,7 +179,10 @@ impl fmt::Display for Exceeded {
         }
         let span = if *days == 1 { "a day".to_owned() } else { format!("{days} days") };
         write!(f, "{members} would begin where {most} may in {span} {counted}")?;
-        if *used > 0 { write!(f, ", and {used} have") } else { Ok(()) }
+        if *used > 0 {
+            write!(f, ", and {used} have")?;
+        }
+        if *before > 0 { write!(f, ", and {before} wait before them") } else { Ok(()) }
     }
 }
 
@@ -338,6 +351,10 @@ fn count(members: usize) -> u64 {
     u64::try_from(members).unwrap_or(u64::MAX)
 }
 
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
 fn charge(used: &mut BTreeMap<Group, u64>, group: &Group, members: usize) {
     let used = used.entry(group.clone()).or_default();
     *used = used.saturating_add(count(members));
@@ -368,7 +385,8 @@ fn over(
 ) -> Option<Exceeded> {
     let mut found: Option<Exceeded> = None;
     for limit in budgets.limits(&group.scope, &group.kind, population) {
-        let why = Exceeded { members: count(members), used: counted_in(&limit, group, used), limit };
+        let used = counted_in(&limit, group, used);
+        let why = Exceeded { members: count(members), used, before: 0, limit };
         let over = why.members.saturating_add(why.used) > why.limit.most;
         if over && found.as_ref().is_none_or(|found| why.alone() && !found.alone()) {
             found = Some(why);
@@ -377,10 +395,31 @@ fn over(
     found
 }
 
+/// The numbers that so many wait for, if it only takes others to leave something of them: each is shared with other groups,
+/// and they alone exceed none. Empty if they wait for anything else.
+fn shared(
+    (budgets, population): (&Budgets, &Population),
+    group: &Group,
+    members: usize,
+    used: &BTreeMap<Group, u64>,
+) -> Vec<Counted> {
+    let mut waited_for = Vec::new();
+    for limit in budgets.limits(&group.scope, &group.kind, population) {
+        let (members, used) = (count(members), counted_in(&limit, group, used));
+        if members.saturating_add(used) <= limit.most {
+            continue;
+        }
+        if members > limit.most || matches!(limit.counted, Counted::In(_)) {
+            return Vec::new();
+        }
+        waited_for.push(limit.counted);
+    }
+    waited_for
+}
+
 /// How many of what began so far a number counts that binds `group`.
 fn counted_in(limit: &Limit, group: &Group, used: &BTreeMap<Group, u64>) -> u64 {
-    let same = |other: &&Group| other.kind == group.kind && other.stage == group.stage;
-    let counted = used.iter().filter(|(other, _)| same(other) && limit.counted.has(&other.scope));
+    let counted = used.iter().filter(|(other, _)| other.is_like(group) && limit.counted.has(&other.scope));
     counted.map(|(_, used)| *used).fold(0, u64::saturating_add)
 }
 

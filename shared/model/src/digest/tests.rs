@@ -221,7 +221,7 @@ fn whoever_is_limited_sees_its_own() {
         batch,
         group: Group { scope: scope(scope_of), kind: "vm".parse().unwrap(), stage: Stage::Hard },
         frozen_at: Timestamp(0),
-        exceeded: Exceeded { members: 6, used: 0, limit: limit.clone() },
+        exceeded: Exceeded { members: 6, used: 0, before: 0, limit: limit.clone() },
         waiting: 6,
     };
     material.batches = vec![batch(1, "b"), batch(2, "a/c")];

@@ -1,7 +1,7 @@
 //! What is due of a group begins, or becomes a batch; and which batches are a crowd together.
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Budgets, Exceeded, Group, charge, count, exceeded};
+use super::{Budgets, Counted, Exceeded, Group, charge, count, counted_in, exceeded, shared};
 use crate::belts::census::Population;
 use crate::id::JobId;
 
@@ -42,9 +42,48 @@ pub fn crowds<'a>(batches: impl IntoIterator<Item = (&'a Group, u64, &'a Exceede
     together.into_iter().filter(crowd).map(|(group, _)| group.clone()).collect()
 }
 
+/// Numbers that several groups share, and of which all that becomes free is for batches that wait for nothing else: while such
+/// a batch does not fit, each one that begins keeps it waiting. Each with a group of such a batch, whose kind and stage it is
+/// of, and how many wait so.
+#[derive(Default)]
+struct Kept(Vec<(Counted, Group, u64)>);
+
+impl Kept {
+    /// Keep these for a batch.
+    fn keep(&mut self, numbers: Vec<Counted>, batch: &Waiting) {
+        for number in numbers {
+            let same = |kept: &&mut (Counted, Group, u64)| kept.0 == number && kept.1.is_like(&batch.group);
+            match self.0.iter_mut().find(same) {
+                Some((.., members)) => *members = members.saturating_add(count(batch.members)),
+                None => self.0.push((number, batch.group.clone(), count(batch.members))),
+            }
+        }
+    }
+
+    /// Why so many of a group do not begin, if something is kept of a number that binds them.
+    fn stops(
+        &self,
+        (budgets, population): (&Budgets, &Population),
+        group: &Group,
+        members: usize,
+        used: &BTreeMap<Group, u64>,
+    ) -> Option<Exceeded> {
+        if self.0.is_empty() {
+            return None;
+        }
+        budgets.limits(&group.scope, &group.kind, population).into_iter().find_map(|limit| {
+            let kept = self.0.iter().find(|(number, of, _)| *number == limit.counted && of.is_like(group));
+            let (.., before) = kept?;
+            let used = counted_in(&limit, group, used);
+            Some(Exceeded { members: count(members), used, before: *before, limit })
+        })
+    }
+}
+
 /// Admit what is due, or freeze it: each group as a whole, batches that wait first and the oldest first. Nobody overtakes
-/// a batch of the same group. Of a group of which more wait than may begin nothing begins before somebody has approved
-/// so many of its batches that the rest may.
+/// a batch of the same group, nor one of another group that waits for nothing but a number that both share: a few at a time
+/// would take whatever becomes free of it, and the batch would wait for ever. Of a group of which more wait than may begin
+/// nothing begins before somebody has approved so many of its batches that the rest may.
 pub fn admit(
     counted: (&Budgets, &Population),
     due: BTreeMap<Group, Vec<JobId>>,
@@ -66,6 +105,7 @@ pub fn admit_piece(
 ) -> Admission {
     let mut admission = Admission::default();
     let mut turn: BTreeMap<Group, Exceeded> = BTreeMap::new();
+    let mut kept = Kept::default();
     let mut waits: BTreeMap<Group, usize> = BTreeMap::new();
     waiting.sort_unstable_by_key(|batch| batch.batch);
     for batch in &waiting {
@@ -82,9 +122,16 @@ pub fn admit_piece(
             admission.left.push(batch.batch);
             continue;
         }
-        match exceeded((budgets, population), &batch.group, batch.members, &used) {
+        let why = exceeded((budgets, population), &batch.group, batch.members, &used);
+        match why.or_else(|| kept.stops((budgets, population), &batch.group, batch.members, &used)) {
             _ if crowds.contains(&batch.group) => {}
-            Some(why) => drop(turn.entry(batch.group).or_insert(why)),
+            Some(_) if turn.contains_key(&batch.group) => {}
+            // It is the oldest of its group; those behind it wait for it.
+            Some(why) => {
+                let numbers = shared((budgets, population), &batch.group, batch.members, &used);
+                kept.keep(numbers, &batch);
+                turn.insert(batch.group, why);
+            }
             None if turn.contains_key(&batch.group) => {}
             None => {
                 charge(&mut used, &batch.group, batch.members);
@@ -99,7 +146,8 @@ pub fn admit_piece(
         // They join what waits already: behind it, and as many as all of it together.
         let together = jobs.len().saturating_add(waits.get(&group).copied().unwrap_or_default());
         let first = turn.get(&group).map(|first| Exceeded { members: count(together), ..first.clone() });
-        match exceeded((budgets, population), &group, together, &used).or(first) {
+        let why = exceeded((budgets, population), &group, together, &used).or(first);
+        match why.or_else(|| kept.stops((budgets, population), &group, together, &used)) {
             Some(why) => admission.frozen.push((group, jobs, why)),
             None => {
                 jobs.truncate(begin);

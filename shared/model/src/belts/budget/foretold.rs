@@ -33,13 +33,18 @@ pub fn foretell(
         });
         let members = count(within.max().unwrap_or_default());
         if members > limit.most {
-            return Some(Exceeded { members, used: 0, limit });
+            return Some(Exceeded { members, used: 0, before: 0, limit });
         }
         // With what has begun begins all that is due by now.
         let by_now = at.0.saturating_sub(span)..=Budgets::good_until(at, day).0;
         let members = count(moments.iter().filter(|moment| by_now.contains(*moment)).count());
         let used = counted_in(&limit, group, begun);
-        (used > 0 && members.saturating_add(used) > limit.most).then_some(Exceeded { members, used, limit })
+        (used > 0 && members.saturating_add(used) > limit.most).then_some(Exceeded {
+            members,
+            used,
+            before: 0,
+            limit,
+        })
     })
 }
 

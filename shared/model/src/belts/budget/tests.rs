@@ -1,6 +1,7 @@
 mod backlog;
 mod foretold;
 mod resume;
+mod turns;
 
 use proptest::prelude::*;
 
@@ -205,6 +206,7 @@ fn batches_of_one_group_are_a_crowd_together() {
     let why = |most| Exceeded {
         members: 1,
         used: 0,
+        before: 0,
         limit: Limit { counted: Counted::Everywhere, most, days: 1, uncounted: false },
     };
     let (a, b) = (group("tenants/a", Stage::Hard), group("tenants/b", Stage::Hard));

@@ -6,7 +6,7 @@ use crate::job::{Blocker, JobState, Stage, StateName};
 
 pub(super) fn frozen() -> Standing {
     let limit = Limit { counted: Counted::Everywhere, most: 5, days: 1, uncounted: false };
-    Standing::Frozen(Frozen { batch: 3, exceeded: Exceeded { members: 6, used: 0, limit } })
+    Standing::Frozen(Frozen { batch: 3, exceeded: Exceeded { members: 6, used: 0, before: 0, limit } })
 }
 
 fn bench() -> Bench {

@@ -19,8 +19,9 @@ fn groups(bench: &Bench, other: Option<Going>) -> Groups {
 }
 
 fn other(reached: Option<Stage>) -> Option<Going> {
-    let scope = "tenants/acme".parse().unwrap();
-    Some(Going { deletion: DeletionId(1), reached, soft_due: None, restoring: false, kept: false, scope })
+    let (deletion, scope) = (DeletionId(1), "tenants/acme".parse().unwrap());
+    let (off, stopped, frozen, restoring, kept) = (true, false, false, false, false);
+    Some(Going { deletion, reached, soft_due: None, off, stopped, frozen, restoring, kept, scope })
 }
 
 #[test]

@@ -28,7 +28,7 @@ fn crowd(of: &str, stage: Stage, records: &[i64]) -> Crowd {
         resource: format!("vm/web{id}").parse().unwrap(),
         requested_by: if id % 2 == 0 { "even" } else { "odd" }.parse().unwrap(),
     };
-    let why = Exceeded { members: records.len() as u64, used: 0, limit };
+    let why = Exceeded { members: records.len() as u64, used: 0, before: 0, limit };
     Crowd { group: group(of, stage), why, members: records.iter().map(member).collect() }
 }
 
