@@ -61,10 +61,20 @@ async fn still_held(client: &Client, stopped: &StoppedDetails) -> anyhow::Result
     let pauses = client.pauses().await?;
     let ceilings: Ceilings = client.ceilings().await?.into_iter().collect();
     let line = |one: &StoppedInfo| {
-        let batch = one.batch.as_ref().map(|why| format!("held as a batch: {why}"));
-        let why: Vec<String> = stopped_by(&one.group, &pauses, &ceilings).into_iter().chain(batch).collect();
         let Group { scope, kind, stage } = &one.group;
-        (!why.is_empty()).then(|| format!("STILL HELD  {kind} in {scope} before {stage}: {}", why.join("; ")))
+        let by = stopped_by(&one.group, &pauses, &ceilings);
+        if !by.is_empty() {
+            let by = by.join("; ");
+            return Some(format!(
+                "STILL HELD  {kind} in {scope} before {stage}: {by} (but for what an override lets go on)"
+            ));
+        }
+        // What has begun the stage is in no batch, and of what would begin it some may do so at once.
+        let batch = one.batch.as_ref()?;
+        let members = one.held.saturating_sub(one.at_once.saturating_sub(one.midway));
+        (members > 0).then(|| {
+            format!("STILL HELD  {members} of {kind} in {scope} before {stage}, as a batch: {batch}")
+        })
     };
     Ok(stopped.groups.iter().filter_map(line).collect())
 }

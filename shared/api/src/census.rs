@@ -18,7 +18,8 @@ pub struct CensusRequest {
     /// That another credential than last time is meant. Takes the role operator.
     #[serde(default)]
     pub new_credential: bool,
-    /// That so many fewer than last time is meant. Takes the role operator.
+    /// That so many fewer than last time is meant; of the first one, that nothing is listed of a scope in which something is registered.
+    /// Takes the role operator.
     #[serde(default)]
     pub fewer: bool,
     /// That so many more than last time, or than within a day, is meant. Takes the role operator.
@@ -44,7 +45,7 @@ pub struct TakeCensus {
     /// That another credential than last time is meant, or that other places are asked.
     #[serde(default)]
     pub new_credential: bool,
-    /// That so many fewer than last time is meant.
+    /// That so many fewer than last time is meant; of the first one, that nothing is there of a scope in which something is registered.
     #[serde(default)]
     pub fewer: bool,
     /// How long the instances may take to list everything, in seconds, 1 to 25; 20 unless it is said.

@@ -51,7 +51,8 @@ pub enum CensusCommand {
         /// That another credential than last time lists it, or that other places are asked, is meant.
         #[arg(long)]
         new_credential: bool,
-        /// That so many fewer than last time are there is meant.
+        /// That so many fewer than last time are there is meant; of the first one, that nothing is there of a scope in which
+        /// something is registered.
         #[arg(long)]
         fewer: bool,
         /// How long they may take to list everything, in seconds.

@@ -4,7 +4,8 @@ mod batch;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use sexton_model::belts::budget::{Budgets, Frozen, Group, Standing, Waiting};
+use sexton_model::belts::InForce;
+use sexton_model::belts::budget::{Budgets, Frozen, Group, Standing, Waiting, is_stopped};
 use sexton_model::canary::rehearsal;
 use sexton_model::time::Day;
 use sexton_model::{DeletionId, JobId, Kind, Scope, Timestamp};
@@ -122,10 +123,12 @@ pub(super) async fn decide(
     let ids: Vec<i64> = jobs.iter().map(|job| job.0).collect();
     let found = if ids.is_empty() { Vec::new() } else { due(tx, &ids, (now, day), &budgets).await? };
     let rows = waiting(tx).await?;
+    let in_force = if rows.is_empty() { InForce::default() } else { pause::in_force(tx).await? };
     let of_batch = |row: &BatchRow| Waiting {
         batch: row.batch,
         group: row.group.clone(),
         members: usize::try_from(row.waiting).unwrap_or(usize::MAX),
+        stopped: is_stopped(&row.group, (&in_force, &policy), (now, day)),
     };
     let slots: Vec<i16> = budgets.admitted().map(|stage| i16::from(stage.index())).collect();
     let used = used(tx, &slots, from).await?;

@@ -2,7 +2,9 @@
 use std::collections::{BTreeMap, HashMap};
 
 use rusqlite::params;
-use sexton_model::belts::budget::{BATCH_MAX, Budgets, CannotApprove, Frozen, Group, Standing, Waiting};
+use sexton_model::belts::budget::{
+    BATCH_MAX, Budgets, CannotApprove, Frozen, Group, Standing, Waiting, is_stopped,
+};
 use sexton_model::canary::rehearsal;
 use sexton_model::time::Day;
 use sexton_model::{DeletionId, JobId, Kind, Scope, Timestamp};
@@ -11,7 +13,7 @@ use super::codes::{all_there, body, corrupt};
 use super::connection::{Bind, Db, Row, change_one, each, execute, list, rows, store};
 use super::find::LINES_WITH;
 use super::lifting;
-use super::memory::Staged;
+use super::memory::{self, Staged};
 use super::pausing::link;
 use super::run::Setting;
 use super::{behind, census};
@@ -70,10 +72,12 @@ pub(super) fn admit(
     }
     let due = if jobs.is_empty() { Vec::new() } else { due(db, jobs, (now, day), &budgets)? };
     let rows = waiting(db)?;
+    let in_force = memory::in_force(db)?;
     let of_batch = |row: &BatchRow| Waiting {
         batch: row.batch,
         group: row.group.clone(),
         members: usize::try_from(row.waiting).unwrap_or(usize::MAX),
+        stopped: is_stopped(&row.group, (&in_force, &policy), (now, day)),
     };
     let used = used(db, &budgets, from)?;
     let population = census::population(db, setting, now)?;

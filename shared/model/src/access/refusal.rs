@@ -17,7 +17,7 @@ pub struct Refusal {
     /// How many more were refused within the same minute, and are not written down one by one.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub more: u64,
-    /// What all of these were, this one among them; nothing if it stands for itself alone.
+    /// What all of these were, this one among them, if it was counted with others; nothing if it is written down by itself.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub counted: Vec<CountedRefusals>,
 }

@@ -33,7 +33,7 @@ mod written;
 
 pub use admission::{Admission, Waiting, admit, admit_piece, crowds};
 pub use approval::{CannotApprove, digest_of_batch, may_approve};
-pub use behind::stand_behind;
+pub use behind::{is_stopped, stand_behind};
 pub use foretold::{foretell, foretold_span};
 pub use resume::{CannotResume, Crowd, Member, at_once, digest_of_crowds, may_resume};
 pub use stopped::stopped_by;
@@ -280,6 +280,13 @@ impl Budgets {
         counting.limits(scope, kind, population)
     }
 
+    /// Whether a number binds all that it counts: not that of a scope below which another one has a number of its own, for by that
+    /// alone its members begin, whoever waits for the wider one.
+    fn binds_all(&self, counted: &Counted) -> bool {
+        let Counted::Within(scope) = counted else { return true };
+        !self.scopes.values().any(|(other, _)| other != scope && within(other, scope))
+    }
+
     fn own(&self, scope: &Scope) -> Option<&(Scope, u64)> {
         scope.around().find_map(|at| self.scopes.get(at))
     }
@@ -395,8 +402,8 @@ fn over(
     found
 }
 
-/// The numbers that so many wait for, if it only takes others to leave something of them: each is shared with other groups,
-/// and they alone exceed none. Empty if they wait for anything else.
+/// The numbers that so many wait for, if it only takes others to leave something of them: with what their own group has begun they
+/// exceed none, and it binds whoever is counted in it. Empty if they wait for anything else.
 fn shared(
     (budgets, population): (&Budgets, &Population),
     group: &Group,
@@ -405,11 +412,12 @@ fn shared(
 ) -> Vec<Counted> {
     let mut waited_for = Vec::new();
     for limit in budgets.limits(&group.scope, &group.kind, population) {
-        let (members, used) = (count(members), counted_in(&limit, group, used));
-        if members.saturating_add(used) <= limit.most {
+        let own = used.get(group).copied().unwrap_or_default();
+        let members = count(members);
+        if members.saturating_add(counted_in(&limit, group, used)) <= limit.most {
             continue;
         }
-        if members > limit.most || matches!(limit.counted, Counted::In(_)) {
+        if members.saturating_add(own) > limit.most || !budgets.binds_all(&limit.counted) {
             return Vec::new();
         }
         waited_for.push(limit.counted);

@@ -64,9 +64,9 @@ impl World {
             if self.checker.canaries.doubtful() || self.step.is_multiple_of(CANARIES_EVERY) {
                 self.look_at_canaries(&ledger).await?;
             }
-            if self.script.tends && self.step.is_multiple_of(SIGNED_EVERY) {
-                self.look_at_signed(&ledger).await?;
-            }
+        }
+        if self.script.tends && self.step.is_multiple_of(SIGNED_EVERY) {
+            self.look_at_signed(&ledger).await?;
         }
         // Nobody else begins a listing because it is due, has one judged, or pauses by what came of it.
         let tended = committed && self.tending;

@@ -14,6 +14,8 @@ pub struct Waiting {
     pub group: Group,
     /// How many of them still wait.
     pub members: usize,
+    /// That something else holds all of its group ([`is_stopped`](super::is_stopped)): then nothing is kept for it.
+    pub stopped: bool,
 }
 
 /// What is to become of what is due.
@@ -128,8 +130,10 @@ pub fn admit_piece(
             Some(_) if turn.contains_key(&batch.group) => {}
             // It is the oldest of its group; those behind it wait for it.
             Some(why) => {
-                let numbers = shared((budgets, population), &batch.group, batch.members, &used);
-                kept.keep(numbers, &batch);
+                if !batch.stopped {
+                    let numbers = shared((budgets, population), &batch.group, batch.members, &used);
+                    kept.keep(numbers, &batch);
+                }
                 turn.insert(batch.group, why);
             }
             None if turn.contains_key(&batch.group) => {}

@@ -9,6 +9,9 @@ use crate::belts::{InForce, PauseSelector, Policy, within};
 use crate::id::JobId;
 use crate::time::{Day, Timestamp};
 
+/// The number of no pause.
+const NO_PAUSE: i64 = 0;
+
 /// Which of these, that are `held`, stand behind the pieces that are `due`: a job, its group, and the number of the pause that
 /// held it when somebody looked, or 0, which no pause has. Those that go on, in the order that they are given in; no more of a
 /// group than make one batch with its piece. A batch is of one group, and what is beyond that becomes the next one.
@@ -53,6 +56,11 @@ fn goes_on(
     in_force.pauses.iter().all(|other| other.id != pause && !covers(&other.covers, group))
         && in_force.ceilings.height(&group.scope) >= Ceiling::needed_for(group.stage)
         && (group.stage.reversible() || open())
+}
+
+/// Whether a pause, a ceiling or working hours hold all of this group, so that nothing of it would begin if it were admitted.
+pub fn is_stopped(group: &Group, in_force: (&InForce, &Policy), at: (Timestamp, Day)) -> bool {
+    !goes_on((group, NO_PAUSE), in_force, at)
 }
 
 /// Whether it covers all of a group, whatever the plan of each.

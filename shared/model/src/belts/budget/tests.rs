@@ -103,7 +103,7 @@ fn all_scopes_together_have_a_number_too() {
 }
 
 fn waiting(batch: i64, of: &str, members: usize) -> Waiting {
-    Waiting { batch, group: group(of, Stage::Hard), members }
+    Waiting { batch, group: group(of, Stage::Hard), members, stopped: false }
 }
 
 #[test]
@@ -388,7 +388,7 @@ proptest! {
             for (group, members, _) in admission.frozen {
                 prop_assert_eq!(&members, &arrived, "a group is frozen whole");
                 batches += 1;
-                waiting.push(Waiting { batch: batches, group, members: members.len() });
+                waiting.push(Waiting { batch: batches, group, members: members.len(), stopped: false });
             }
             prop_assert!(used.values().all(|used| *used <= each));
             prop_assert!(used.values().sum::<u64>() <= everywhere);

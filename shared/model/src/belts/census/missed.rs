@@ -2,14 +2,15 @@
 //!
 //! Contract: the first that are missing are kept by name, more of them by a mark, and all are counted. By names and marks what is
 //! newly missing is told one by one. Of what is beyond both only the number is known, and what is newly missing there is by how
-//! many that has grown: never more than have gone, so what stays as it is pauses nothing, day after day.
+//! many that has grown: never more than have gone, so what stays as it is pauses nothing, day after day. What is kept of a census of before
+//! there were marks has names alone.
 use ring::digest::{SHA256, digest};
 
 use super::Taken;
 use crate::id::ResourceId;
 
-/// Most that are known by their marks beyond those that are named: with these five thousand, and what is kept of a census stays
-/// below a hundred thousand characters. An inventory of which more is wrong says nothing about single resources.
+/// Most that are known by their marks beyond those that are named: with these five thousand, and some forty thousand characters in what
+/// is kept of a census. An inventory of which more is wrong says nothing about single resources.
 pub(super) const MARKED_MAX: usize = 4000;
 
 /// Whether a census has missed one.
@@ -24,7 +25,7 @@ pub(super) enum Missed {
 }
 
 /// The first four bytes of the SHA-256 of its id. Of a million that are newly missing about one is taken for one of four thousand
-/// that were missing before.
+/// that were missing before; whoever chooses names may find more that are.
 fn mark(id: &ResourceId) -> u32 {
     let hash = digest(&SHA256, id.to_string().as_bytes());
     hash.as_ref().iter().take(4).fold(0, |mark, byte| (mark << 8) | u32::from(*byte))

@@ -108,6 +108,7 @@ impl Crowd {
             batch: batch.id,
             group: GROUP.clone(),
             members: self.waiting(batch.id).len(),
+            stopped: false,
         };
         let jobs: Vec<JobId> = asks.iter().map(|index| self.members[*index].hard.0.id).collect();
         let budgets: &Budgets = &BUDGETS;

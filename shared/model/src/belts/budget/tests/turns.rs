@@ -35,7 +35,7 @@ fn the_oldest_batch_gets_what_becomes_free_of_a_shared_number() {
                 "1 would begin where 50 may in a day in all scopes together, and {begun} have, and 5 wait before them"
             )
         );
-        waits.push(Waiting { batch: n as i64 + 2, group: group(&new, Stage::Hard), members: members.len() });
+        waits.push(waiting(n as i64 + 2, &new, members.len()));
     }
     let fits = |begun: &BTreeMap<Group, u64>, waits: &[Waiting]| {
         let admission = admit_to(&budgets, due("tenants/newest", 1), waits, begun);
@@ -66,6 +66,20 @@ fn a_number_of_several_scopes_is_kept_for_those_that_share_it() {
     assert_eq!((fewer.fitting.len(), fewer.admitted.len()), (1, 0), "first the batch");
 }
 
+/// By a number of its own a scope below takes of the wider one whatever waits for that.
+#[test]
+fn a_number_that_does_not_bind_all_that_it_counts_is_kept_for_nobody() {
+    let of = |narrower: &str| {
+        let budgets =
+            budgets(&format!("a_day = 5\nscopes = [{{ scope = \"tenants\", a_day = 4 }}{narrower}]"));
+        let waits = [waiting(1, "tenants/web", 3)];
+        admit_to(&budgets, due("tenants/db", 1), &waits, &used("tenants/acme", 2)).admitted.len()
+    };
+    assert_eq!(of(""), 0);
+    assert_eq!(of(", { scope = \"tenants/acme\", a_day = 2 }"), 1);
+    assert_eq!(of(", { scope = \"other/acme\", a_day = 2 }"), 0);
+}
+
 #[test]
 fn what_waits_for_anything_else_keeps_nobody_waiting() {
     let budgets = budgets("a_day = 3\neverywhere = 6\nscopes = [{ scope = \"tenants/large\", a_day = 9 }]");
@@ -84,6 +98,18 @@ fn what_waits_for_anything_else_keeps_nobody_waiting() {
     assert_eq!(begins(&[waiting(1, "tenants/large", 7)], &five("tenants/d", 0)), 1, "more than all may");
     let crowd = [acme(), Waiting { batch: 2, ..acme() }];
     assert_eq!(begins(&crowd, &five("tenants/acme", 1)), 1, "it is a crowd with the other one");
+    assert_eq!(
+        begins(&[Waiting { stopped: true, ..acme() }], &five("tenants/acme", 1)),
+        1,
+        "for who holds it"
+    );
+    let own = waiting(1, "tenants/large", 3);
+    assert_eq!(
+        begins(std::slice::from_ref(&own), &five("tenants/large", 3)),
+        0,
+        "for what others have begun"
+    );
+    assert_eq!(begins(&[own], &five("tenants/large", 5)), 1, "for what it has begun itself");
     let purge = Waiting { group: group("tenants/acme", Stage::Purge), ..acme() };
     let mut begun = five("tenants/acme", 1);
     begun.extend([(group("tenants/c", Stage::Purge), 5)]);
@@ -127,7 +153,7 @@ fn nobody_starves_behind_those_that_come_later() {
         for (group, jobs, why) in admission.frozen {
             assert!(!why.alone(), "{why}");
             let batch = (fitted.len() + waits.len()) as i64;
-            waits.push(Waiting { batch, group, members: jobs.len() });
+            waits.push(Waiting { batch, group, members: jobs.len(), stopped: false });
         }
     }
     assert!(large.is_some_and(|part| part <= 8 + PARTS), "{large:?}");
