@@ -27,6 +27,15 @@ const KEPT: &str = "WITH kept AS MATERIALIZED (SELECT id, deletion_id, reason FR
        AND NOT EXISTS (SELECT 1 FROM batch_members m JOIN batches b ON b.id = m.batch AND b.waits WHERE m.job = j.id) \
      ORDER BY j.id";
 
+/// By the order of the partial index, of which the first entry is enough.
+pub(super) const ANY_HELD: &str = "SELECT id FROM jobs WHERE held ORDER BY id LIMIT 1";
+
+/// Whether anything is held at all. Where nothing is, nothing stands behind a piece, and what is due need not be read twice.
+pub(super) async fn any_held(db: &mut PgConnection) -> Result<bool, LedgerError> {
+    let found = sqlx::query(ANY_HELD).fetch_optional(db).await;
+    found.map(|row| row.is_some()).map_err(doing("looking whether anything is held"))
+}
+
 /// All that is held of these groups by a pause (its number), or by a ceiling or working hours (0), as far as anybody has looked.
 pub(super) async fn kept(
     db: &mut PgConnection,

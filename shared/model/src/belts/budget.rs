@@ -18,6 +18,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::census::Population;
+use super::within;
 use crate::id::{JobId, Kind, ResourceId, Scope};
 use crate::job::{Job, JobState, Stage};
 use crate::time::{Day, Timestamp};
