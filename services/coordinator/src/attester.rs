@@ -150,7 +150,11 @@ impl Attester {
         let (path, verifier) = (self.file.clone(), self.verifier.clone());
         let read = tokio::task::spawn_blocking(move || file::newest_of_signed(&path, &verifier)).await?;
         let (newest, wrong) = match read {
-            Err(FileError::Io(_, error)) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),
+            // It says nothing of what was signed, which is no evidence that nothing was.
+            Err(FileError::Io(file, error)) if error.kind() == std::io::ErrorKind::NotFound => {
+                tracing::warn!(file = %file.display(), "which numbers of records were signed is not known: there is no such file");
+                return Ok(0);
+            }
             read => read?,
         };
         if let Some(error) = wrong {

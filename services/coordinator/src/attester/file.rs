@@ -93,14 +93,14 @@ fn read(
         line += 1;
         let most = LINE_MAX_BYTES as u64 + 1;
         lines.by_ref().take(most).read_until(b'\n', &mut text).map_err(failed)?;
-        let line = |why: String| FileError::Line { file: path.to_owned(), line, why };
+        let not_signed = |why: String| FileError::Line { file: path.to_owned(), line, why };
         if text.pop_if(|byte| *byte == b'\n').is_none() {
             // What has no end is not known to be a line.
             if text.len() <= LINE_MAX_BYTES {
                 return Ok(newest);
             }
             // Behind one that is too long others may stand: it is not the end.
-            wrong(line(format!("is longer than {LINE_MAX_BYTES} bytes")))?;
+            wrong(not_signed(format!("is longer than {LINE_MAX_BYTES} bytes")))?;
             lines.skip_until(b'\n').map_err(failed)?;
             continue;
         }
@@ -109,7 +109,7 @@ fn read(
             Ok(attestation) => {
                 newest.see(attestation);
             }
-            Err(why) => wrong(line(why))?,
+            Err(why) => wrong(not_signed(why))?,
         }
     }
 }

@@ -121,7 +121,8 @@ pub(super) async fn decide(
         }
     }
     let ids: Vec<i64> = jobs.iter().map(|job| job.0).collect();
-    // Asked first: what is held no more when what is due is read is found there.
+    // Asked before and behind it: what is held no more when what is due is read is found there, and what is held since is
+    // found below.
     let held = !ids.is_empty() && behind::any_held(tx).await?;
     let found = if ids.is_empty() { Vec::new() } else { due(tx, &ids, (now, day), &budgets).await? };
     let rows = waiting(tx).await?;
@@ -138,7 +139,7 @@ pub(super) async fn decide(
     let waiting = rows.iter().map(of_batch).collect();
     let mut read = Read { due: found, waiting, used, population, behind: Vec::new() };
     let pieces = read.pieces(&budgets, from);
-    if held && !pieces.is_empty() {
+    if !pieces.is_empty() && (held || behind::any_held(tx).await?) {
         let kept = behind::kept(tx, ledger, &pieces, now).await?;
         // Somebody may have looked at more of it since: what is no longer held by now is due by now.
         read.due = due(tx, &ids, (now, day), &budgets).await?;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{BATCH_MAX, Group};
 use crate::belts::ceiling::Ceiling;
-use crate::belts::{InForce, PauseSelector, Policy, within};
+use crate::belts::{InForce, PauseSelector, Policy};
 use crate::id::JobId;
 use crate::time::{Day, Timestamp};
 
@@ -65,11 +65,7 @@ pub fn is_stopped(group: &Group, in_force: (&InForce, &Policy), at: (Timestamp, 
 
 /// Whether it covers all of a group, whatever the plan of each.
 fn covers(covers: &PauseSelector, group: &Group) -> bool {
-    let PauseSelector { stage, kind, scope, subsystem } = covers;
-    subsystem.is_none()
-        && stage.is_none_or(|stage| stage == group.stage)
-        && kind.as_ref().is_none_or(|kind| *kind == group.kind)
-        && scope.as_ref().is_none_or(|outer| within(&group.scope, outer))
+    covers.subsystem.is_none() && covers.may_cover(group.stage, &group.kind, &group.scope)
 }
 
 #[cfg(test)]

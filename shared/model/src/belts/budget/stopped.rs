@@ -1,8 +1,8 @@
 //! What keeps a batch from beginning beside the budget that it exceeds: an approval lets it pass that alone, and its days run out
 //! meanwhile.
+use crate::belts::Pause;
 use crate::belts::budget::Group;
 use crate::belts::ceiling::{self, Ceiling, Ceilings};
-use crate::belts::{Pause, within};
 
 /// Most pauses that are named of one batch: more of them say no more.
 const NAMED_MAX: usize = 5;
@@ -11,12 +11,7 @@ const NAMED_MAX: usize = 5;
 /// whether each member has a step there left.
 pub fn stopped_by(group: &Group, pauses: &[Pause], ceilings: &Ceilings) -> Vec<String> {
     let Group { scope, kind, stage } = group;
-    let covers = |pause: &&Pause| {
-        let of = &pause.covers;
-        of.stage.is_none_or(|paused| paused == *stage)
-            && of.kind.as_ref().is_none_or(|paused| paused == kind)
-            && of.scope.as_ref().is_none_or(|paused| within(scope, paused))
-    };
+    let covers = |pause: &&Pause| pause.covers.may_cover(*stage, kind, scope);
     let said = |pause: &Pause| {
         let Pause { id, covers, by, reason, .. } = pause;
         let whom = if covers.subsystem.is_some() { " (who has a step left there)" } else { "" };
