@@ -2,15 +2,16 @@
 use std::collections::{BTreeMap, HashMap};
 
 use serde_json::Value;
-use sexton_model::JobId;
 use sexton_model::checkpoint::Mark;
 use sexton_model::decide::{Event, OrderSpec, Refusal};
 use sexton_model::job::StateName;
 use sexton_model::step::Mode;
-use sqlx::Row as _;
+use sexton_model::{DeletionId, JobId};
 use sqlx::postgres::PgConnection;
+use sqlx::{Postgres, Row as _, Transaction};
 
 use super::error::{Collision, collision, corrupt, doing, unfit_value};
+use super::memory::Headed;
 use super::records::Statement;
 use super::{PgLedger, groups, load, write};
 use crate::batch::{Settled, decide_all};
@@ -122,6 +123,9 @@ async fn attempt(ledger: &PgLedger, batch: &[Intent]) -> Result<Results, LedgerE
         .flat_map(|(d, _)| d.jobs.iter().map(|job| (job.id, job.state.name())))
         .collect();
     let (settled, writes) = decide_all(&mut loaded, batch, &ledger.options.limits, &policy)?;
+    if settled.iter().all(Result::is_err) {
+        return give_up(tx, ledger, loaded.deletions, settled).await;
+    }
     let landmark = known::landmark(&writes.audit);
     write::write(&mut tx, writes, &loaded, &there).await?;
     let orders: Vec<&OrderSpec> =
@@ -169,6 +173,19 @@ async fn attempt(ledger: &PgLedger, batch: &[Intent]) -> Result<Results, LedgerE
     }
     ledger.held.wanted_by(&results);
     Ok(results)
+}
+
+/// End a batch of which everything was refused. Nothing was written, and none of its fences was given to anybody: nobody has to
+/// wait until that is durable, as a commit would, and nothing new is known of the ledger.
+async fn give_up(
+    tx: Transaction<'_, Postgres>,
+    ledger: &PgLedger,
+    read: HashMap<DeletionId, Headed>,
+    settled: Vec<Result<Settled, NotDone>>,
+) -> Result<Results, LedgerError> {
+    tx.rollback().await.map_err(doing("ending a batch of which everything was refused"))?;
+    ledger.memory.keep(read);
+    Ok(settled.into_iter().filter_map(Result::err).map(Err).collect())
 }
 
 /// What travels with orders and is too large for the job table.
