@@ -1,12 +1,11 @@
 //! Redundancy groups, as both footings read them.
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use sexton_model::access::groups_left;
 use sexton_model::belts::redundancy::{Going, Groups, Member, binds};
 use sexton_model::deletion::{Record, RecordStatus};
-use sexton_model::job::Stage;
 use sexton_model::resource::{Presence, Resource};
-use sexton_model::{DeletionId, ResourceId, Scope, Timestamp, drill};
+use sexton_model::{DeletionId, ResourceId};
 
 use crate::{Intent, budget};
 
@@ -38,47 +37,29 @@ pub(crate) struct MemberRow {
     pub(crate) live: Option<LiveRow>,
 }
 
-/// Its live record.
+/// Its live record, with what no record says of itself.
 pub(crate) struct LiveRow {
     pub(crate) deletion: DeletionId,
-    pub(crate) status: RecordStatus,
-    /// The slot of the last stage of which anything was or may have been done.
-    pub(crate) reached: Option<i64>,
-    /// When its soft stage is due, if that is known, it has not begun, and nothing but redundancy holds it.
-    pub(crate) soft_due: Option<i64>,
-    /// Whether its soft stage is over.
-    pub(crate) off: bool,
-    /// Whether its soft stage stands midway, parked or stopped between two steps, or its notice came back.
-    pub(crate) stopped: bool,
+    /// Whether a protection or a hold is on the resource.
+    pub(crate) kept: bool,
     /// Whether its soft stage is one of a batch that waits.
     pub(crate) frozen: bool,
-    /// Whether a hold or a protection is on it.
-    pub(crate) kept: bool,
-    pub(crate) scope: Scope,
-    pub(crate) requested_by: String,
 }
 
-/// What was read. One that is in no inventory and has no record is no member any more.
-pub(crate) fn groups(rows: impl IntoIterator<Item = MemberRow>) -> Groups {
+/// What was read, with where the records of it stand: whose is not among `going` is over. One that is in no inventory and has no
+/// record is no member any more.
+pub(crate) fn groups(
+    rows: impl IntoIterator<Item = MemberRow>,
+    going: &HashMap<DeletionId, Going>,
+) -> Groups {
     let there = |row: &MemberRow| row.live.is_some() || row.presence == Presence::Registered;
     Groups::of(rows.into_iter().filter(there).map(|row| {
-        let going = row.live.map(|live| Going {
-            deletion: live.deletion,
-            reached: live.reached.and_then(stage).filter(|stage| binds(*stage)),
-            soft_due: live.soft_due.map(Timestamp),
-            off: live.off,
-            stopped: live.stopped,
-            frozen: live.frozen,
-            restoring: live.status == RecordStatus::Restoring,
-            kept: live.kept || live.requested_by == drill::actor().as_str(),
-            scope: live.scope,
+        let going = row.live.and_then(|live| {
+            let going = going.get(&live.deletion)?.clone();
+            Some(Going { kept: going.kept || live.kept, frozen: live.frozen, ..going })
         });
         (row.group, Member { resource: row.resource, going })
     }))
-}
-
-fn stage(slot: i64) -> Option<Stage> {
-    usize::try_from(slot).ok().and_then(|slot| Stage::ALL.get(slot).copied())
 }
 
 /// Whether a record has ended that others of its groups may have waited for.

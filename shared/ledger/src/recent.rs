@@ -46,6 +46,11 @@ impl<K: Eq + Hash, V> Recent<K, V> {
         Some(value)
     }
 
+    /// Look at it, which does not count as a use.
+    pub(crate) fn peek(&self, key: &K) -> Option<&V> {
+        self.young.get(key).or_else(|| self.old.get(key))
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
         self.young.iter().chain(&self.old)
     }
@@ -64,7 +69,8 @@ mod tests {
             assert_eq!(recent.get(&n), Some(n));
             assert!(recent.iter().count() <= 8);
         }
-        assert_eq!(recent.get(&50), None);
+        assert_eq!((recent.get(&50), recent.peek(&50)), (None, None));
+        assert_eq!(recent.peek(&99), Some(&99));
         assert_eq!(recent.take(&99), Some(99));
         assert_eq!(recent.take(&99), None);
     }

@@ -3,6 +3,7 @@
 mod batch;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::LazyLock;
 
 use sexton_model::belts::InForce;
 use sexton_model::belts::budget::{Budgets, Frozen, Group, Standing, Waiting, is_stopped};
@@ -22,6 +23,12 @@ use self::batch::{body, end, freeze, members};
 
 /// Names the lock of all budgets among the database's advisory locks. It is taken before any other but the gate.
 const LOCK: &str = "SELECT pg_advisory_xact_lock(x'534558544f4e42'::bigint)";
+
+/// How an admission begins: with that lock, in one go, since it takes no answer.
+fn begin() -> &'static str {
+    static SQL: LazyLock<String> = LazyLock::new(|| format!("BEGIN; {LOCK}"));
+    SQL.as_str()
+}
 
 /// Of the groups that these jobs are in, all that is due and neither admitted nor in a batch; of stages that are
 /// not counted (`$5` are those that are) only the backlog. Line by line, so that what is not due is not touched,
@@ -80,7 +87,9 @@ const TAKE_BACK: &str = "WITH old AS (DELETE FROM admissions a \
 const ADMIT: &str = "INSERT INTO admissions (job, bucket, good_until) \
      SELECT k.job, $2, $3 FROM unnest($1::bigint[]) AS k (job) \
      ON CONFLICT (job) DO UPDATE SET bucket = excluded.bucket, good_until = excluded.good_until";
-const CHARGE: &str = "INSERT INTO admitted (kind, scope, slot, bucket, count) VALUES ($1, $2, $3, $4, $5) \
+const CHARGE: &str = "INSERT INTO admitted (kind, scope, slot, bucket, count) \
+     SELECT kind, scope, slot, $5, count FROM unnest($1::text[], $2::text[], $3::smallint[], $4::bigint[]) \
+       AS k (kind, scope, slot, count) \
      ON CONFLICT (kind, slot, scope, bucket) DO UPDATE SET count = admitted.count + excluded.count";
 const STANDING: &str = "SELECT job, NULL::bigint, NULL::text FROM admissions WHERE job = ANY($1) AND good_until > $2 \
      UNION ALL SELECT m.job, b.id, b.body FROM batch_members m JOIN batches b ON b.id = m.batch AND b.waits \
@@ -91,7 +100,7 @@ const FORGET: [&str; 2] =
 /// Admit what is due with these jobs, or freeze it; and let go what fits by now.
 pub(super) async fn admit(ledger: &PgLedger, jobs: &[JobId]) -> Result<Admitted, LedgerError> {
     let part = || doing("admitting what is due");
-    let mut tx = ledger.pool.begin().await.map_err(part())?;
+    let mut tx = ledger.pool.begin_with(begin()).await.map_err(part())?;
     let done = decide(&mut tx, ledger, jobs).await?;
     tx.commit().await.map_err(part())?;
     Ok(done)
@@ -103,7 +112,7 @@ pub(super) async fn lock(db: &mut PgConnection) -> Result<(), LedgerError> {
     taken.map(drop).map_err(doing("taking the lock of all budgets"))
 }
 
-/// Admit in this transaction.
+/// Admit in this transaction, which has the lock of all budgets.
 pub(super) async fn decide(
     tx: &mut PgConnection,
     ledger: &PgLedger,
@@ -112,8 +121,9 @@ pub(super) async fn decide(
     let part = || doing("admitting what is due");
     let (policy, day) = (ledger.policy.get(), ledger.options.day);
     let budgets = policy.budgets(day);
-    lock(tx).await?;
-    let now = find::clock(tx).await?;
+    // Asked before and behind it: what is held no more when what is due is read is found there, and what is held since is
+    // found below.
+    let (now, held) = behind::now_and_any_held(tx).await?;
     let from = budgets.counted_from(now, day);
     if jobs.is_empty() {
         for forget in FORGET {
@@ -121,9 +131,6 @@ pub(super) async fn decide(
         }
     }
     let ids: Vec<i64> = jobs.iter().map(|job| job.0).collect();
-    // Asked before and behind it: what is held no more when what is due is read is found there, and what is held since is
-    // found below.
-    let held = !ids.is_empty() && behind::any_held(tx).await?;
     let found = if ids.is_empty() { Vec::new() } else { due(tx, &ids, (now, day), &budgets).await? };
     let rows = waiting(tx).await?;
     let in_force = if rows.is_empty() { InForce::default() } else { pause::in_force(tx).await? };
@@ -148,15 +155,14 @@ pub(super) async fn decide(
     forget_old(tx, [&read.due, &read.behind]).await?;
     let admission = read.decide(&budgets, from);
     let mut done = Admitted::default();
-    for (group, jobs) in &admission.admitted {
-        charge(tx, (group, jobs), (now, ledger)).await?;
-    }
+    let mut begin = admission.admitted;
     for batch in admission.fitting {
         let jobs = members(tx, batch.batch).await?.into_iter().map(|member| member.job).collect::<Vec<_>>();
-        charge(tx, (&batch.group, &jobs), (now, ledger)).await?;
         end(tx, find_row(&rows, batch.batch)?, Ended::Fits { at: now }, None).await?;
-        done.again.extend(jobs);
+        done.again.extend_from_slice(&jobs);
+        begin.entry(batch.group).or_default().extend(jobs);
     }
+    charge(tx, &begin, (now, ledger)).await?;
     for batch in admission.left {
         end(tx, find_row(&rows, batch)?, Ended::Left { at: now }, None).await?;
     }
@@ -284,13 +290,18 @@ async fn forget_old(db: &mut PgConnection, due: [&[DueJob]; 2]) -> Result<(), Le
 
 async fn charge(
     db: &mut PgConnection,
-    (group, jobs): (&Group, &[JobId]),
+    begin: &BTreeMap<Group, Vec<JobId>>,
     (now, ledger): (Timestamp, &PgLedger),
 ) -> Result<(), LedgerError> {
+    if begin.is_empty() {
+        return Ok(());
+    }
     let day = ledger.options.day;
     let bucket = Budgets::bucket(now, day);
-    insert(db, jobs, Some(bucket), Budgets::good_until(now, day)).await?;
-    count(db, group, bucket, u64::try_from(jobs.len()).unwrap_or(u64::MAX)).await
+    let jobs: Vec<JobId> = begin.values().flatten().copied().collect();
+    insert(db, &jobs, Some(bucket), Budgets::good_until(now, day)).await?;
+    let counts = begin.iter().map(|(group, jobs)| (group, u64::try_from(jobs.len()).unwrap_or(u64::MAX)));
+    count(db, &counts.collect::<Vec<_>>(), bucket).await
 }
 
 /// Count as many as may begin in this group, of each number that it has, as admitted: then not one more is.
@@ -303,21 +314,21 @@ pub(super) async fn spend(
     let day = ledger.options.day;
     let population = census::population(db, ledger, now).await?;
     let limits = ledger.policy.get().budgets(day).limits(&group.scope, &group.kind, &population);
-    count(db, group, Budgets::bucket(now, day), rehearsal::spent(&limits)).await
+    count(db, &[(group, rehearsal::spent(&limits))], Budgets::bucket(now, day)).await
 }
 
+/// Each group once.
 async fn count(
     db: &mut PgConnection,
-    group: &Group,
+    groups: &[(&Group, u64)],
     bucket: Timestamp,
-    many: u64,
 ) -> Result<(), LedgerError> {
     sqlx::query(CHARGE)
-        .bind(group.kind.to_string())
-        .bind(group.scope.to_string())
-        .bind(i16::from(group.stage.index()))
+        .bind(groups.iter().map(|(group, _)| group.kind.to_string()).collect::<Vec<_>>())
+        .bind(groups.iter().map(|(group, _)| group.scope.to_string()).collect::<Vec<_>>())
+        .bind(groups.iter().map(|(group, _)| i16::from(group.stage.index())).collect::<Vec<_>>())
+        .bind(groups.iter().map(|(_, many)| i64::try_from(*many).unwrap_or(i64::MAX)).collect::<Vec<_>>())
         .bind(bucket.0)
-        .bind(i64::try_from(many).unwrap_or(i64::MAX))
         .execute(db)
         .await
         .map(drop)

@@ -30,6 +30,17 @@ const KEPT: &str = "WITH kept AS MATERIALIZED (SELECT id, deletion_id, reason FR
 /// By the order of the partial index, of which the first entry is enough.
 pub(super) const ANY_HELD: &str = "SELECT id FROM jobs WHERE held ORDER BY id LIMIT 1";
 
+/// Both in one go.
+const NOW_AND_ANY_HELD: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint, \
+     (SELECT id FROM jobs WHERE held ORDER BY id LIMIT 1) IS NOT NULL";
+
+/// The store's clock, and whether anything is held at all by then.
+pub(super) async fn now_and_any_held(db: &mut PgConnection) -> Result<(Timestamp, bool), LedgerError> {
+    let part = || doing("looking whether anything is held");
+    let (now, held): (i64, bool) = sqlx::query_as(NOW_AND_ANY_HELD).fetch_one(db).await.map_err(part())?;
+    Ok((Timestamp(now), held))
+}
+
 /// Whether anything is held at all. Where nothing is, nothing stands behind a piece, and what is due need not be read twice.
 pub(super) async fn any_held(db: &mut PgConnection) -> Result<bool, LedgerError> {
     let found = sqlx::query(ANY_HELD).fetch_optional(db).await;

@@ -1,12 +1,16 @@
 //! Redundancy groups: a lock on each, and their members.
+use std::collections::HashMap;
+
 use sexton_model::audit;
-use sexton_model::belts::redundancy::Groups;
+use sexton_model::belts::redundancy::{Going, Groups};
 use sexton_model::{Actor, DeletionId, ResourceId};
 use sqlx::Row as _;
 use sqlx::postgres::PgConnection;
 
-use super::codes;
 use super::error::{corrupt, doing};
+use super::load::Head;
+use super::memory::{Headed, Memory};
+use super::{PgLedger, SNAPSHOT, codes, load};
 use crate::LedgerError;
 use crate::groups::{LiveRow, MemberRow, groups};
 use crate::rules::Requesters;
@@ -22,27 +26,12 @@ const OF_RESOURCE: &str = "SELECT name FROM redundancy_groups WHERE resource = $
 const REQUESTERS: &str = "SELECT g.name, min(d.id), c.body::json ->> 'requested_by' FROM redundancy_groups g \
      JOIN deletions d ON d.resource = g.resource AND d.live JOIN records c ON c.deletion_id = d.id \
      WHERE g.name = ANY($1) GROUP BY 1, 3";
-/// What has begun: neither scheduled nor held, nor cancelled before anything of it was done. And due: whose soft stage
-/// nothing holds but redundancy. Only a blocker is JSON, so the reason is read as such under that state alone. Of what was
-/// said of a notice that was sent the last counts: that it came back, or that everybody was told otherwise. In what people
-/// write quotes are escaped, so no text of theirs reads like a claim.
-const MEMBERS: &str = "SELECT g.name, r.id, r.presence, d.id, d.status, \
-     (SELECT max(j.id % 8) FROM jobs j WHERE j.id BETWEEN d.id * 8 AND d.id * 8 + 4 \
-       AND (j.state NOT IN (0, 1, 8) OR j.cursor > 0 OR j.touched)), \
-     CASE s.state WHEN 0 THEN s.due_at \
-       WHEN 1 THEN CASE s.reason::json ->> 'by' WHEN 'redundancy' THEN s.due_at END END, \
-     r.protected OR EXISTS (SELECT 1 FROM holds h WHERE h.deletion_id = d.id) \
-       OR EXISTS (SELECT 1 FROM resource_holds h WHERE h.resource = r.id), \
-     d.scope, (SELECT c.body::json ->> 'requested_by' FROM records c WHERE c.deletion_id = d.id), \
-     coalesce(s.state = 7, false), coalesce(s.state = 6 OR (s.state = 2 AND s.reason IS NOT NULL), false) \
-       OR coalesce((SELECT strpos(w.body, '\"claim\":\"bounced\"') > 0 FROM waivers w WHERE w.deletion_id = d.id \
-         AND (strpos(w.body, '\"claim\":\"bounced\"') > 0 OR strpos(w.body, '\"claim\":\"told\"') > 0) \
-         ORDER BY w.number DESC LIMIT 1), false), \
+/// Where the record stands is decided of the record itself; here is what no record says. One that is in no batch has no row there.
+const MEMBERS: &str = "SELECT d.id, d.status, d.audit_seq, d.audit_head, d.created_at, g.name, r.id, r.presence, \
+     r.protected OR EXISTS (SELECT 1 FROM resource_holds h WHERE h.resource = r.id), \
      coalesce((SELECT b.waits FROM batch_members m JOIN batches b ON b.id = m.batch WHERE m.job = d.id * 8 + 1), false) \
      FROM redundancy_groups g JOIN resources r ON r.id = g.resource \
-     LEFT JOIN deletions d ON d.resource = r.id AND d.live \
-     LEFT JOIN LATERAL (SELECT state, due_at, reason FROM jobs WHERE id = d.id * 8 + 1 OFFSET 0) s ON true \
-     WHERE g.name = ANY($1) ORDER BY g.name, r.id";
+     LEFT JOIN deletions d ON d.resource = r.id AND d.live WHERE g.name = ANY($1) ORDER BY g.name, r.id";
 
 /// The groups that these deletions' resources state to belong to, each locked until the end of the transaction: whoever
 /// claims another member waits, and then sees what was claimed here. Behind the gate and before all rows.
@@ -69,57 +58,87 @@ fn key(name: &str) -> i32 {
     i32::from_be_bytes([a, b, c, d])
 }
 
-/// All members of these groups, as of now.
-pub(super) async fn members(db: &mut PgConnection, names: &[String]) -> Result<Groups, LedgerError> {
+/// All members of these groups, as of now. `locked` are deletions that are known already.
+pub(super) async fn members(
+    db: &mut PgConnection,
+    names: &[String],
+    (memory, locked): (&Memory, &HashMap<DeletionId, Headed>),
+) -> Result<Groups, LedgerError> {
     let part = || doing("reading redundancy groups");
     if names.is_empty() {
         return Ok(Groups::default());
     }
-    let rows = sqlx::query(MEMBERS).bind(names).fetch_all(db).await.map_err(part())?;
+    let rows = sqlx::query(MEMBERS).bind(names).fetch_all(&mut *db).await.map_err(part())?;
     let mut members = Vec::with_capacity(rows.len());
+    let mut heads = HashMap::new();
     for row in &rows {
-        let resource: &str = row.try_get(1).map_err(part())?;
+        let resource: &str = row.try_get(6).map_err(part())?;
         let bad = |what: &'static str| corrupt("resources", resource, what);
-        let deletion: Option<i64> = row.try_get(3).map_err(part())?;
+        let deletion: Option<i64> = row.try_get(0).map_err(part())?;
         let live = match deletion {
             None => None,
             Some(id) => {
-                let status = codes::status(row.try_get(4).map_err(part())?);
-                let status = status.ok_or_else(|| corrupt("deletions", id, "unknown status"))?;
-                let scope: &str = row.try_get(8).map_err(part())?;
+                // Who is in two groups is read twice.
+                heads.insert(DeletionId(id), load::head(row)?);
                 Some(LiveRow {
                     deletion: DeletionId(id),
-                    status,
-                    reached: row.try_get::<Option<i64>, _>(5).map_err(part())?,
-                    soft_due: row.try_get(6).map_err(part())?,
-                    kept: row.try_get(7).map_err(part())?,
-                    scope: scope.parse().map_err(|_| corrupt("deletions", id, "not a scope"))?,
-                    requested_by: row.try_get(9).map_err(part())?,
-                    off: row.try_get(10).map_err(part())?,
-                    stopped: row.try_get(11).map_err(part())?,
-                    frozen: row.try_get(12).map_err(part())?,
+                    kept: row.try_get(8).map_err(part())?,
+                    frozen: row.try_get(9).map_err(part())?,
                 })
             }
         };
         members.push(MemberRow {
-            group: row.try_get(0).map_err(part())?,
+            group: row.try_get(5).map_err(part())?,
             resource: resource.parse().map_err(|_| bad("not a resource"))?,
-            presence: codes::presence(row.try_get(2).map_err(part())?)
+            presence: codes::presence(row.try_get(7).map_err(part())?)
                 .ok_or_else(|| bad("unknown presence"))?,
             live,
         });
     }
-    Ok(groups(members))
+    Ok(groups(members, &going(db, heads, (memory, locked)).await?))
+}
+
+/// Where these deletions stand, of which none is over. Who is not locked may have moved on since its head was read; what is read of
+/// it now is then as good, and is not remembered.
+async fn going(
+    db: &mut PgConnection,
+    mut heads: HashMap<DeletionId, Head>,
+    (memory, locked): (&Memory, &HashMap<DeletionId, Headed>),
+) -> Result<HashMap<DeletionId, Going>, LedgerError> {
+    let mut going = HashMap::with_capacity(heads.len());
+    heads.retain(|id, _| match locked.get(id) {
+        Some((deletion, _)) => {
+            going.extend(Going::of_record(deletion).map(|stands| (*id, stands)));
+            false
+        }
+        None => true,
+    });
+    for (id, stands) in memory.going(heads.values()) {
+        heads.remove(&id);
+        going.extend(stands.map(|stands| (id, stands)));
+    }
+    if heads.is_empty() {
+        return Ok(going);
+    }
+    let (ids, heads): (Vec<i64>, Vec<Head>) = heads.into_values().map(|head| (head.id, head)).unzip();
+    let statements = memory.records.of(&mut *db, &ids).await?;
+    memory.records.confirm(&heads, &statements)?;
+    let read = load::rest(db, heads, &statements).await?;
+    going.extend(read.iter().filter_map(|(id, (deletion, _))| Some((*id, Going::of_record(deletion)?))));
+    Ok(going)
 }
 
 /// The groups of one resource.
-pub(super) async fn of_resource(db: &mut PgConnection, resource: &ResourceId) -> Result<Groups, LedgerError> {
+pub(super) async fn of_resource(ledger: &PgLedger, resource: &ResourceId) -> Result<Groups, LedgerError> {
+    let part = || doing("reading redundancy groups");
+    // Of one moment: what ends meanwhile would be missing.
+    let mut tx = ledger.pool.begin_with(SNAPSHOT).await.map_err(part())?;
     let names: Vec<String> = sqlx::query_scalar(OF_RESOURCE)
         .bind(resource.to_string())
-        .fetch_all(&mut *db)
+        .fetch_all(&mut *tx)
         .await
-        .map_err(doing("reading redundancy groups"))?;
-    members(db, &names).await
+        .map_err(part())?;
+    members(&mut tx, &names, (&ledger.memory, &HashMap::new())).await
 }
 
 /// Who asked for the live records of these groups' members. None of them is locked: a record that is made meanwhile is as if it

@@ -158,8 +158,7 @@ impl Ledger for PgLedger {
     }
 
     async fn groups_of(&self, resource: &ResourceId) -> Result<Groups, LedgerError> {
-        let mut db = self.pool.acquire().await.map_err(doing("reading redundancy groups"))?;
-        groups::of_resource(&mut db, resource).await
+        groups::of_resource(self, resource).await
     }
 
     async fn deletion(&self, id: DeletionId) -> Result<Option<DeletionView>, LedgerError> {

@@ -83,7 +83,8 @@ pub(super) struct Head {
     pub(super) created_at: Timestamp,
 }
 
-fn head(row: &PgRow) -> Result<Head, LedgerError> {
+/// From a row that begins with it.
+pub(super) fn head(row: &PgRow) -> Result<Head, LedgerError> {
     let part = || doing("reading a deletion");
     let id: i64 = row.try_get(0).map_err(part())?;
     let status = codes::status(row.try_get(1).map_err(part())?)
@@ -223,7 +224,7 @@ pub(super) async fn load(
     let loaded = Loaded {
         now,
         standing: admit::standing(db, &asked, now).await?,
-        groups: groups::members(db, names).await?,
+        groups: groups::members(db, names, (&ledger.memory, &deletions)).await?,
         healthy,
         day: ledger.options.day,
         epoch: mark.epoch,
@@ -320,7 +321,7 @@ pub(super) async fn deletions(
 }
 
 /// What belongs to these heads: jobs, holds, waivers. What stands on their resources is not among it.
-async fn rest(
+pub(super) async fn rest(
     db: &mut PgConnection,
     heads: Vec<Head>,
     statements: &HashMap<i64, Statement>,

@@ -14,6 +14,7 @@ use sexton_model::DeletionId;
 use sexton_model::audit::Hash;
 use sexton_model::belts::InForce;
 use sexton_model::belts::healthy::Outage;
+use sexton_model::belts::redundancy::Going;
 use sexton_model::deletion::Deletion;
 use sqlx::postgres::PgConnection;
 
@@ -73,6 +74,20 @@ impl Memory {
             }
         }
         found
+    }
+
+    /// Where those deletions stand that are as they are remembered; nothing if that is over. They stay remembered.
+    pub(super) fn going<'a>(
+        &self,
+        heads: impl Iterator<Item = &'a Head>,
+    ) -> Vec<(DeletionId, Option<Going>)> {
+        let known = lock(&self.deletions);
+        let same = |head: &Head| {
+            let (deletion, hash) = known.peek(&DeletionId(head.id))?;
+            let same = deletion.audit_seq == head.seq && *hash == head.hash;
+            same.then(|| (deletion.id, Going::of_record(deletion)))
+        };
+        heads.filter_map(same).collect()
     }
 
     /// What is in force, if it is remembered under this head. The head is read under the gate, and whatever stops

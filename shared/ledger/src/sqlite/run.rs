@@ -93,13 +93,11 @@ pub(super) fn load(
     let policy = setting.policy.get();
     let frozen = admitting::any_waits(db)?;
     let asked = budget::asked(intents, &deletions, (&policy, frozen), (staged.now, setting.day));
-    let mut groups = groups::of_deletions(db, &crate::groups::asked(intents))?;
+    let groups = groups::of_deletions(db, &crate::groups::asked(intents), memory, (staged, &deletions))?;
     let healthy = match crate::healthy::asked(intents) {
         true => healthy::known(db, memory, setting)?,
         false => Healthy::default(),
     };
-    // What was decided and is being written is not in the table yet.
-    groups.note_all(staged.deletions.values().chain(deletions.values()).map(|(deletion, _)| deletion));
     let mut loaded = Loaded {
         now: staged.now,
         day: setting.day,

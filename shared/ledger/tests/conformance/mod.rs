@@ -225,6 +225,7 @@ macro_rules! conformance_tests {
             who_is_paused_stays_before_anybody_has_looked_at_it,
             who_is_parked_or_was_not_told_stays,
             who_is_one_of_a_batch_stays_before_anybody_has_looked_at_it,
+            who_was_parked_in_the_same_batch_is_not_retired_with_the_group,
             what_is_registered_later_is_a_member_at_once,
             nothing_is_claimed_for_what_is_down,
             credit_is_never_exceeded,

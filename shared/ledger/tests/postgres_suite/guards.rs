@@ -357,6 +357,21 @@ async fn a_ceiling_that_a_failover_has_lost_is_noticed_although_others_have_gone
     assert_eq!(under, NotDone::Refused(Refusal::UnderReview(review.epoch)));
 }
 
+/// A batch of which everything is refused is not committed. Were its fence taken for seen, a ledger that never gives it would seem to
+/// have gone back in time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_known_of_a_batch_that_was_refused() {
+    let database = Database::new().await;
+    let hand = Stagehand::with(&database, stage::options()).await;
+    let id = hand.doomed("web01").await;
+    assert!(hand.claim(id, Stage::Announce).await.unwrap().dispatch.is_some());
+    let known = hand.ledger.known();
+    let again = Event::Claim { job: stage::job_id(id, Stage::Announce) };
+    assert!(hand.one(id, again).await.is_err(), "it has begun");
+    assert_eq!(hand.ledger.known(), known);
+    database.compare().await.unwrap();
+}
+
 /// What stops something is taken by a job table of another name, too. Nothing of that one is known of the one that was here: behind its
 /// later epoch nobody would miss what that one loses, and by its numbers it would seem to have gone back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -5,10 +5,11 @@ use sexton_ledger::Ledger as _;
 use sexton_model::Timestamp;
 use sexton_model::belts::resource_hold::NewHold;
 use sexton_model::decide::Event;
-use sexton_model::job::Stage;
+use sexton_model::job::{Blocker, JobKind, JobState, Stage, StateName};
+use sexton_model::step::Outcome;
 use tokio::sync::Barrier;
 
-use crate::conformance::stage::{self, actor, job_id};
+use crate::conformance::stage::{self, Stagehand, actor, job_id};
 use crate::database::Database;
 use crate::races::{claim, handles};
 
@@ -54,6 +55,40 @@ async fn two_coordinators_let_one_member_of_a_group_go() {
         }
         assert_eq!(given, 1, "{pair:?}");
     }
+}
+
+/// Of a member that another coordinator has decided on since, what this one remembers is no longer true.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn whom_another_coordinator_parked_is_not_retired_with_the_group() {
+    let database = Database::new().await;
+    let (ledgers, hand) = handles(&database, 2).await;
+    let other = Stagehand { ledger: ledgers[1].clone(), plan: stage::plan() };
+    let mut made = Vec::new();
+    for name in ["db1", "db2", "db3"] {
+        let mut member = stage::resource(name, name);
+        member.groups = vec!["db-main".into()];
+        let id = member.id.clone();
+        hand.ledger.register(vec![member], &actor("ops"), true).await.unwrap().remove(0).unwrap();
+        let wanted = hand.wanted(&id).await;
+        made.push(hand.ledger.create(vec![wanted]).await.unwrap().remove(0).unwrap());
+    }
+    for id in &made {
+        let first = hand.claim(*id, Stage::Announce).await.unwrap().dispatch;
+        hand.play(first, &mut Vec::new(), |_, _| false).await;
+    }
+    // All three are due, and this is the last that the first coordinator knows of the third one.
+    let soft = hand.job(made[2], JobKind::Stage(Stage::Soft)).await;
+    let JobState::Scheduled { due_at: Some(due_at) } = soft.state else { panic!("{soft:?}") };
+    hand.until(due_at).await;
+    let order = other.claim(made[2], Stage::Soft).await.unwrap().dispatch.unwrap();
+    other.answer(&order, Outcome::refused("another uuid")).await.unwrap();
+    assert_eq!(other.state(made[2], Stage::Soft).await, StateName::Parked);
+
+    assert!(hand.claim(made[0], Stage::Soft).await.unwrap().dispatch.is_none());
+    let held = hand.job(made[0], JobKind::Stage(Stage::Soft)).await;
+    let JobState::Held { by: Blocker::Redundancy { other, .. }, .. } = held.state else { panic!("{held:?}") };
+    assert_eq!(other.to_string(), "vm/db3", "nothing of it may be off");
+    database.compare().await.unwrap();
 }
 
 /// Whoever holds a resource is told so only when nothing that did not see it is still to be claimed.

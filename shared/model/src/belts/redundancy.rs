@@ -31,7 +31,7 @@
 //!
 //! Groups are what resources state now, not what they stated when a record was made: the members that are left are what
 //! counts.
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use super::ceiling::Ceiling;
 use super::{InForce, Pause, Policy};
@@ -69,6 +69,12 @@ pub struct Going {
 impl Going {
     /// Where `deletion` stands; none if it is over.
     pub fn of(deletion: &Deletion) -> Option<Self> {
+        let stays = deletion.protected || !deletion.resource_holds.is_empty();
+        Self::of_record(deletion).map(|going| Self { kept: going.kept || stays, ..going })
+    }
+
+    /// The same without what stands on its resource: that may have changed since what is known of the record was read.
+    pub fn of_record(deletion: &Deletion) -> Option<Self> {
         let soft = deletion.stage_job(Stage::Soft).map(|job| &job.state);
         deletion.status.live().then(|| Self {
             deletion: deletion.id,
@@ -78,10 +84,7 @@ impl Going {
             stopped: soft.is_some_and(stands_still) || notice::came_back_since(deletion).is_some(),
             frozen: false,
             restoring: deletion.status == RecordStatus::Restoring,
-            kept: deletion.protected
-                || !deletion.resource_holds.is_empty()
-                || !deletion.holds.is_empty()
-                || drill::is_drill(deletion),
+            kept: !deletion.holds.is_empty() || drill::is_drill(deletion),
             scope: deletion.record.resource.scope.clone(),
         })
     }
@@ -197,22 +200,6 @@ impl Groups {
                 let frozen = known.is_some_and(|known| known.frozen);
                 member.going = going.clone().map(|going| Going { frozen, ..going });
             }
-        }
-    }
-
-    /// Take over where these deletions stand by now.
-    pub fn note_all<'a>(&mut self, deletions: impl IntoIterator<Item = &'a Deletion>) {
-        if self.is_empty() {
-            return;
-        }
-        let of: HashMap<ResourceId, Vec<&Deletion>> =
-            deletions.into_iter().fold(HashMap::new(), |mut of, deletion| {
-                of.entry(deletion.record.resource.id.clone()).or_default().push(deletion);
-                of
-            });
-        let members: Vec<ResourceId> = self.0.values().flatten().map(|m| m.resource.clone()).collect();
-        for deletion in members.iter().filter_map(|resource| of.get(resource)).flatten() {
-            self.note(deletion);
         }
     }
 

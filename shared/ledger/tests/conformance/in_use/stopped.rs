@@ -84,6 +84,29 @@ pub async fn who_is_parked_or_was_not_told_stays(fixture: &dyn Fixture) {
     fixture.compare().await.unwrap();
 }
 
+/// What is decided first may not be stored yet when the last of a long batch is decided.
+pub async fn who_was_parked_in_the_same_batch_is_not_retired_with_the_group(fixture: &dyn Fixture) {
+    let on = Stagehand::new(fixture).await;
+    let (one, two, three) = (member(&on, "db1").await, member(&on, "db2").await, elsewhere(&on, "db3").await);
+    let (first, second, third) =
+        (doomed(&on, &one).await, doomed(&on, &two).await, doomed(&on, &three).await);
+    for id in [first, second, third] {
+        announced(&on, id).await;
+    }
+    let order = on.claim(third, Stage::Soft).await.unwrap().dispatch.unwrap();
+    let outcome = Outcome::refused("another uuid");
+    let (from, fence) = (order.spec.instance.clone(), order.spec.fence);
+    let refused = Event::Outcome { job: order.spec.job, from, fence, outcome };
+    let idle = Intent { deletion: second, event: Event::Recheck { job: job_id(second, Stage::Soft) } };
+    let mut batch = vec![idle; 200];
+    batch.insert(0, Intent { deletion: third, event: refused });
+    batch.push(Intent { deletion: first, event: Event::Claim { job: job_id(first, Stage::Soft) } });
+    let last = on.ledger.run(batch).await.unwrap().pop().unwrap().unwrap();
+    assert!(last.dispatch.is_none());
+    assert_eq!(blocked(&on, first, Stage::Soft).await, behind(&three), "nothing of it may be off");
+    fixture.compare().await.unwrap();
+}
+
 pub async fn who_is_one_of_a_batch_stays_before_anybody_has_looked_at_it(fixture: &dyn Fixture) {
     let none_of_globex = "stages = [\"soft\"]\nscopes = [{ scope = \"tenants/globex\", a_day = 0 }]";
     let on = Stagehand::with(fixture, policy(none_of_globex)).await;

@@ -294,16 +294,16 @@ fn what_was_decided_since_counts_rather_than_what_was_read() {
     let read = Going { frozen: true, ..read };
     let mut groups =
         Groups::of([("g".to_owned(), Member { resource: id, going: Some(read) }), ("g".into(), other.1)]);
-    groups.note_all([&d]);
+    groups.note(&d);
     let member = groups.0["g"].iter().find(|member| member.resource == d.record.resource.id).unwrap();
     assert!(member.going.as_ref().unwrap().frozen, "a deletion does not know of its batch");
     let own = going(d.id.0 + 1, None, false);
     assert_eq!(first(&groups, "vm/other", &own), None);
     let soft = d.jobs.iter_mut().find(|job| job.kind == JobKind::Stage(Stage::Soft)).unwrap();
     soft.state = JobState::Ready { since: now, blocked: None };
-    groups.note_all([&d]);
+    groups.note(&d);
     assert!(first(&groups, "vm/other", &own).is_some(), "it was claimed since");
     d.status = RecordStatus::Rescued;
-    groups.note_all([&d]);
+    groups.note(&d);
     assert_eq!(first(&groups, "vm/other", &own), None, "and is over");
 }
