@@ -13,7 +13,7 @@ use sexton_model::time::Day;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use tokio::sync::Barrier;
 
-use crate::conformance::keep_all;
+use crate::conformance::{Fixture as _, keep_all};
 use crate::conformance::stage::{self, Stagehand};
 use crate::database::Database;
 
