@@ -13,8 +13,8 @@ use sexton_model::time::Day;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use tokio::sync::Barrier;
 
-use crate::conformance::{Fixture as _, keep_all};
 use crate::conformance::stage::{self, Stagehand};
+use crate::conformance::{Fixture as _, keep_all};
 use crate::database::Database;
 
 pub async fn refused(db: &mut PgConnection, sql: &str) -> String {
